@@ -1,0 +1,4 @@
+//! One connected client, whatever carries it.
+
+pub mod event;
+pub mod request;

@@ -1,0 +1,93 @@
+//! A hub's settings in the form that a node works with.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    channel::{self, HubId},
+    settings::resource::{AuthProviderSpec, ChannelRulesSpec, HubSpec, LimitsSpec},
+};
+
+/// Everything that is set for one hub, compiled from the snapshot. Immutable: a change makes a new one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hub {
+    pub id: HubId,
+    pub default_public: bool,
+    pub allow_anonymous: bool,
+    pub user_channel: bool,
+    pub allowed_origins: Vec<String>,
+    pub limits: LimitsSpec,
+    pub auth: Option<Arc<AuthProviderSpec>>,
+    /// For channels that no closer rules cover.
+    pub default_rules: Arc<Rules>,
+    pub by_namespace: HashMap<Box<str>, Arc<Rules>>,
+    pub by_channel: HashMap<Box<str>, Arc<Rules>>,
+}
+
+/// The switches in force for a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rules {
+    pub retain: bool,
+    pub store: bool,
+    pub push: bool,
+    pub presence: bool,
+    pub public: bool,
+    pub client_publish: bool,
+    pub allow_anonymous: bool,
+    pub occupancy: bool,
+    pub redundancy: u8,
+}
+
+impl Hub {
+    /// The rules in force for a channel: the channel's own, else its namespace's, else the hub's.
+    pub fn rules(&self, channel: &str) -> &Arc<Rules> {
+        self.by_channel
+            .get(channel)
+            .or_else(|| channel::namespace(channel).and_then(|namespace| self.by_namespace.get(namespace)))
+            .unwrap_or(&self.default_rules)
+    }
+
+    /// A hub without any resource but its own.
+    pub fn with_spec(id: impl Into<HubId>, spec: &HubSpec) -> Hub {
+        // Where nobody wrote rules, anonymous sessions may use channels as far as the hub lets them in.
+        let unset = ChannelRulesSpec { allow_anonymous: spec.allow_anonymous, ..ChannelRulesSpec::default() };
+        Hub {
+            id: id.into(),
+            default_public: spec.default_public,
+            allow_anonymous: spec.allow_anonymous,
+            user_channel: spec.user_channel,
+            allowed_origins: spec.allowed_origins.clone(),
+            limits: spec.limits,
+            auth: None,
+            default_rules: Arc::new(Rules::new(&unset, spec)),
+            by_namespace: HashMap::new(),
+            by_channel: HashMap::new(),
+        }
+    }
+}
+
+impl Rules {
+    pub fn new(rules: &ChannelRulesSpec, hub: &HubSpec) -> Rules {
+        let ChannelRulesSpec {
+            allow_retain,
+            allow_store,
+            allow_push,
+            presence,
+            public,
+            client_publish,
+            allow_anonymous,
+            occupancy,
+            redundancy,
+        } = *rules;
+        Rules {
+            retain: allow_retain,
+            store: allow_store,
+            push: allow_push,
+            presence,
+            public: public.unwrap_or(hub.default_public),
+            client_publish,
+            allow_anonymous,
+            occupancy,
+            redundancy,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The AppSockets protocols: the messages generated from the `.proto` files beside this crate.
+
+/// What clients and nodes say to each other.
+pub mod client {
+    #![allow(missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/appsockets.client.v1.rs"));
+}
