@@ -70,6 +70,7 @@ codes! {
     AuthInProgress = 133, "auth_in_progress", true, "An authentication of this session is under way: wait for its answer.";
     TokenInvalid = 134, "token_invalid", false, "The token is not valid for this hub: get a new one.";
     TokenExpired = 135, "token_expired", false, "The token has expired: get a new one.";
+    NotAuthenticated = 136, "not_authenticated", false, "The hub takes only authenticated sessions: send Auth first.";
 
     HubNotFound = 140, "hub_not_found", false, "There is no hub of this name: have it created, or correct the name.";
     HubFull = 141, "hub_full", true, "The hub has as many connections as it may: try again later.";
@@ -78,7 +79,7 @@ codes! {
     ManagedElsewhere = 144, "managed_elsewhere", false, "The resource is managed by another source of settings and can be changed only there.";
     ResourceInvalid = 145, "resource_invalid", false, "The resource is not valid: the message names the field.";
     NotFound = 146, "not_found", false, "There is nothing under this address: see docs/protocol.md for those that exist.";
-    Unauthorized = 147, "unauthorized", false, "This needs a token: send it as Authorization: Bearer TOKEN.";
+    Unauthorized = 147, "unauthorized", false, "The request needs a token: send it as Authorization: Bearer TOKEN.";
     Internal = 199, "internal", true, "The node made a mistake, which it has logged: try again, and report it if it stays.";
 }
 

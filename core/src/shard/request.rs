@@ -1,0 +1,132 @@
+//! What a shard is asked, what it answers, and what it wants done.
+
+use std::sync::Arc;
+
+use crate::{
+    channel::ChannelKey,
+    code::ErrorCode,
+    fanout::Subscriber,
+    message::{Message, Payload},
+    serial::Serial,
+    session::{
+        event::{Member, PresenceChange},
+        request::Recover,
+    },
+    shard::delivery::Delivery,
+};
+
+/// A worker of a node, which hears channels for all of its sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Listener {
+    pub node: u64,
+    pub worker: u16,
+}
+
+/// Brings an answer back to whoever asked. Means nothing to a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    pub subscriber: Subscriber,
+    pub number: i64,
+}
+
+/// One request for one channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The view by which the sender found this owner; an owner refuses any other than its own.
+    pub view: u64,
+    pub from: Listener,
+    pub key: ChannelKey,
+    pub ask: Ask,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    Publish(Publish),
+    Subscribe(Subscribe),
+    /// A subscribed session has become present, or is somebody else now.
+    Enter {
+        member: Member,
+        attachment: u32,
+    },
+    Unsubscribe {
+        session_id: Arc<str>,
+        attachment: u32,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    pub token: Token,
+    /// Whether success is answered; a refusal always is.
+    pub ack: bool,
+    pub event: Arc<str>,
+    pub payload: Payload,
+    pub store: bool,
+    pub push: bool,
+    pub retain: bool,
+    /// The idempotency key, 16 to 64 bytes.
+    pub key: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subscribe {
+    pub token: Token,
+    pub member: Member,
+    /// Raised by each restore of the session, so that what its former connection still says of it is known as old.
+    pub attachment: u32,
+    pub recover: Option<Recover>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    Published(Result<Serial, ErrorCode>),
+    Subscribed(Result<Box<Start>, ErrorCode>),
+}
+
+/// What a new subscriber gets before the first live message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// Where the client is told that it stands; `missed` follows from here.
+    pub position: Serial,
+    pub recovered: Option<bool>,
+    pub known: Option<Serial>,
+    pub missed: Vec<Arc<Message>>,
+    /// Where the channel stands; live messages follow from here.
+    pub current: Serial,
+    pub retained: Option<Arc<Message>>,
+    pub members: Option<Arc<[Member]>>,
+    pub occupancy: Option<u64>,
+}
+
+/// What a channel's listeners hear besides messages.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    Presence { change: PresenceChange, members: Arc<[Member]> },
+    Occupancy(u64),
+}
+
+/// What is to be done, in this order for each receiver.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    Deliver {
+        to: Listener,
+        delivery: Arc<Delivery>,
+    },
+    Notify {
+        to: Listener,
+        key: ChannelKey,
+        notice: Notice,
+    },
+    Answer {
+        to: Listener,
+        key: ChannelKey,
+        token: Token,
+        reply: Reply,
+    },
+    /// Make the messages durable, all or none, and say so by [`super::Shard::stored`].
+    Store {
+        key: ChannelKey,
+        ticket: u64,
+        messages: Vec<Arc<Message>>,
+    },
+}
