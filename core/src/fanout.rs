@@ -106,14 +106,13 @@ impl Fanout {
         })
     }
 
-    /// Brings a subscriber that was put aside to where the channel is. Returns what it had and from where it goes on;
-    /// `None` if it lacks nothing.
-    pub fn catch_up(&mut self, key: &ChannelKey, subscriber: Subscriber) -> Option<(Serial, Serial)> {
-        let channel = self.channels.get_mut(key)?;
-        let index = channel.behind.iter().position(|(other, _)| *other == subscriber)?;
-        let (_, reached) = channel.behind.swap_remove(index);
-        channel.level.insert(subscriber);
-        Some((reached, channel.position))
+    /// Puts everybody aside, because something did not arrive here, and goes on from a new position.
+    pub fn jump(&mut self, key: &ChannelKey, position: Serial) -> Vec<Subscriber> {
+        let Some(channel) = self.channels.get_mut(key) else { return Vec::new() };
+        let level = std::mem::take(&mut channel.level).members;
+        channel.behind.extend(level.iter().map(|subscriber| (*subscriber, channel.position)));
+        channel.position = position;
+        level
     }
 
     /// How many channels have a subscriber here.
@@ -140,7 +139,7 @@ impl Channel {
 #[derive(Debug, Default)]
 struct Subscribers {
     members: Vec<Subscriber>,
-    index: Option<Box<HashMap<Subscriber, u32, FixedState>>>,
+    index: Option<HashMap<Subscriber, u32, FixedState>>,
 }
 
 /// Up to here, walking the list is as fast as a hash.
@@ -204,6 +203,6 @@ impl Subscribers {
         let pairs = self.members.iter().enumerate().map(|(at, subscriber)| (*subscriber, at as u32));
         let mut index = HashMap::with_capacity_and_hasher(self.members.len(), FixedState::default());
         index.extend(pairs);
-        self.index = Some(Box::new(index));
+        self.index = Some(index);
     }
 }

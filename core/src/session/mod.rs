@@ -10,6 +10,7 @@ mod subscriptions;
 
 use std::sync::Arc;
 
+pub use requests::check_publish;
 pub use restore::Carried;
 
 use crate::{

@@ -6,6 +6,7 @@ use crate::{
     access,
     channel::{self, ChannelKey, Kind, NAME_BYTES_MAX},
     code::ErrorCode,
+    identity::Identity,
     serial::Serial,
     session::{
         Context, Session,
@@ -13,6 +14,7 @@ use crate::{
         event::{Event, Failure, Published},
         request::{HistoryBound, HistoryQuery, PublishInfo, Request},
     },
+    settings::hub::Hub,
     shard::request::{Ask, Publish, Token},
 };
 
@@ -73,25 +75,13 @@ impl Session {
     }
 
     fn publish(&mut self, info: PublishInfo, cx: &mut Context<'_>) {
-        if let Err(code) = self.may_publish(&info) {
+        if let Err(code) = check_publish(&self.hub, self.identity.as_deref(), &info) {
             return tell_published(info.req_id, info.channel, Err(code), cx);
         }
         let PublishInfo { req_id, channel, event, payload, store, push, retain, key } = info;
         let token = Token { subscriber: self.subscriber, number: req_id.unwrap_or(NO_REQUEST) };
         let publish = Publish { token, ack: req_id.is_some(), event, payload, store, push, retain, key };
         cx.effects.push(Effect::Ask { key: self.key(channel), ask: Ask::Publish(publish) });
-    }
-
-    fn may_publish(&self, info: &PublishInfo) -> Result<(), ErrorCode> {
-        check_channel(&info.channel)?;
-        if info.event.len() > NAME_BYTES_MAX {
-            return Err(ErrorCode::BadEventName);
-        }
-        if info.key.as_ref().is_some_and(|key| !KEY_BYTES.contains(&key.len())) {
-            return Err(ErrorCode::BadKey);
-        }
-        let access = access::decide(&self.hub, &info.channel, self.identity.as_deref());
-        if access.publish { Ok(()) } else { Err(ErrorCode::ChannelDenied) }
     }
 
     fn history(&mut self, query: HistoryQuery, cx: &mut Context<'_>) {
@@ -119,7 +109,7 @@ impl Session {
 }
 
 /// Whether a channel can have this name, and is of a kind that there is.
-pub fn check_channel(name: &str) -> Result<(), ErrorCode> {
+pub(super) fn check_channel(name: &str) -> Result<(), ErrorCode> {
     if !channel::is_valid_name(name) {
         return Err(ErrorCode::BadChannel);
     }
@@ -127,6 +117,19 @@ pub fn check_channel(name: &str) -> Result<(), ErrorCode> {
         Kind::Default => Ok(()),
         Kind::Document | Kind::Notification => Err(ErrorCode::Unsupported),
     }
+}
+
+/// Whether somebody may publish this, as far as the channel's owner does not decide it.
+pub fn check_publish(hub: &Hub, identity: Option<&Identity>, info: &PublishInfo) -> Result<(), ErrorCode> {
+    check_channel(&info.channel)?;
+    if info.event.len() > NAME_BYTES_MAX {
+        return Err(ErrorCode::BadEventName);
+    }
+    if info.key.as_ref().is_some_and(|key| !KEY_BYTES.contains(&key.len())) {
+        return Err(ErrorCode::BadKey);
+    }
+    let access = access::decide(hub, &info.channel, identity);
+    if access.publish { Ok(()) } else { Err(ErrorCode::ChannelDenied) }
 }
 
 fn tell_published(req_id: Option<i64>, channel: Arc<str>, outcome: Result<Serial, ErrorCode>, cx: &mut Context<'_>) {

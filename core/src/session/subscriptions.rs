@@ -4,6 +4,7 @@ use crate::{
     access,
     channel::{self, ChannelName},
     code::ErrorCode,
+    serial::Serial,
     session::{
         Context, Session,
         effect::Effect,
@@ -119,6 +120,13 @@ impl Session {
                 .into_iter()
                 .for_each(|channel| cx.tell(Event::Error(failure(ErrorCode::NotSubscribed, channel, None)))),
         }
+    }
+
+    /// The session could not take something of a channel, and now it can again: what it lacks is asked for.
+    pub fn catch_up(&mut self, channel: &ChannelName, reached: Serial, cx: &mut Context<'_>) {
+        let Ok(at) = self.find(channel) else { return };
+        let Subscription { state: State::Active, automatic, .. } = self.subscriptions[at] else { return };
+        self.ask_subscribe(channel.clone(), Some(Recover::Serial(reached)), None, automatic, cx);
     }
 
     /// Ends all subscriptions, because the session ends.
