@@ -64,6 +64,8 @@ pub enum Recover {
     Serial(Serial),
     /// A text that no node has sent: the request is refused with `bad_serial`, but only for this channel.
     BadSerial,
+    /// Something, but nobody knows what any more: always answered as not recovered.
+    Unknown,
     /// Unix milliseconds. Messages stamped with this very millisecond are sent again, because one of them may be missing.
     Timestamp(u64),
 }

@@ -11,7 +11,6 @@ use crate::{
         effect::Effect,
         event::{Event, Failure},
         request::{Recover, SubscribeInfo},
-        subscriptions::Subscription,
     },
     shard::request::{Ask, Listener},
 };
@@ -24,6 +23,13 @@ pub struct Carried {
     pub positions: Vec<(ChannelName, Serial)>,
     /// The worker that held it, which the owners still count as listening.
     pub from: Listener,
+}
+
+impl Carried {
+    /// Nobody takes the session over after all.
+    pub fn drop_session(self, cx: &mut Context<'_>) {
+        release(&self.session, self.from, cx);
+    }
 }
 
 impl Session {
@@ -43,11 +49,29 @@ impl Session {
 
     /// Goes on as the session that was found under the restore key. This connection's own key is the next one.
     pub fn restored(&mut self, carried: Carried, positions: &[SubscribeInfo], cx: &mut Context<'_>) {
+        if !self.take_over(carried, positions, cx) {
+            self.not_restored(cx);
+        }
+    }
+
+    /// The same for a client that can only connect: it goes on as the session that was found, if one was, and in any
+    /// case hears the channels that it connected with.
+    pub fn resumed(&mut self, carried: Option<Carried>, channels: Vec<SubscribeInfo>, cx: &mut Context<'_>) {
+        if let Some(carried) = carried {
+            self.take_over(carried, &channels, cx);
+        }
+        let lacking: Vec<_> = channels.into_iter().filter(|info| self.find(&info.channel).is_err()).collect();
+        if !lacking.is_empty() {
+            self.subscribe(None, lacking, cx);
+        }
+    }
+
+    fn take_over(&mut self, carried: Carried, positions: &[SubscribeInfo], cx: &mut Context<'_>) -> bool {
         let Carried { session: old, positions: sent, from } = carried;
         let expired = old.expires_unix_ms().is_some_and(|unix_ms| unix_ms <= cx.now.unix_ms);
         if old.hub.id != self.hub.id || expired {
             release(&old, from, cx);
-            return self.not_restored(cx);
+            return false;
         }
         self.leave_all(cx);
         self.id = old.id.clone();
@@ -56,19 +80,19 @@ impl Session {
         self.number = self.number.max(old.number);
         self.authenticating = None;
         self.demand_authentication(cx);
-        let channels: Vec<_> = old.subscriptions.iter().map(|subscription| subscription.channel.clone()).collect();
-        let allowed: Vec<_> = channels.into_iter().filter(|channel| self.may_hear(channel)).collect();
+        let allowed: Vec<_> = old.subscriptions.iter().filter(|s| self.may_hear(&s.channel)).collect();
         cx.tell(Event::Restored {
             session_id: self.id.clone(),
             identity: self.identity.clone(),
-            channels: allowed.clone(),
+            channels: allowed.iter().map(|subscription| subscription.channel.clone()).collect(),
         });
-        for subscription in old.subscriptions.iter().filter(|s| allowed.contains(&s.channel)) {
-            let recover = last_known(subscription, positions, &sent);
+        for subscription in allowed {
+            let recover = last_known(&subscription.channel, positions, &sent);
             self.ask_subscribe(subscription.channel.clone(), recover, None, subscription.automatic, cx);
         }
         release(&old, from, cx);
         self.join_user_channel(cx);
+        true
     }
 
     fn may_hear(&self, channel: &str) -> bool {
@@ -77,10 +101,13 @@ impl Session {
 }
 
 /// What the client says that it has; else what the node had sent.
-fn last_known(subscription: &Subscription, told: &[SubscribeInfo], sent: &[(ChannelName, Serial)]) -> Option<Recover> {
-    let told = told.iter().find(|info| info.channel == subscription.channel).and_then(|info| info.recover);
-    let sent = || sent.iter().find(|(channel, _)| *channel == subscription.channel);
-    told.filter(|recover| *recover != Recover::BadSerial).or_else(|| sent().map(|(_, serial)| Recover::Serial(*serial)))
+fn last_known(channel: &str, told: &[SubscribeInfo], sent: &[(ChannelName, Serial)]) -> Option<Recover> {
+    let told = told.iter().find(|info| &*info.channel == channel).and_then(|info| info.recover);
+    let sent = sent.iter().find(|(other, _)| &**other == channel).map(|(_, serial)| Recover::Serial(*serial));
+    match told {
+        Some(Recover::Serial(_) | Recover::Timestamp(_)) => told,
+        Some(Recover::BadSerial | Recover::Unknown) | None => sent.or(told),
+    }
 }
 
 /// Ends what the old connection's worker held. The attachments are old by now, so nobody leaves who was taken over.

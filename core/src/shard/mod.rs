@@ -156,9 +156,9 @@ impl Shard {
         }
     }
 
-    /// Whether a hub has open channels here.
-    pub fn uses_hub(&self, hub: &str) -> bool {
-        self.channels.keys().any(|key| &*key.hub == hub)
+    /// Whether the shard has the hub's settings.
+    pub fn knows_hub(&self, hub: &str) -> bool {
+        self.hubs.contains_key(hub)
     }
 
     /// How many channels are open.

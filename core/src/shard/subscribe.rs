@@ -94,7 +94,7 @@ impl Channel {
         match recover {
             Recover::Serial(serial) => self.history.after(serial, current),
             Recover::Timestamp(unix_ms) => self.history.since(unix_ms),
-            Recover::BadSerial => None,
+            Recover::BadSerial | Recover::Unknown => None,
         }
     }
 

@@ -1,1 +1,227 @@
+//! One worker's share of the node: the sessions of its connections, its shard of the channels, and its fan-out.
+//!
+//! Everything here runs on the worker's thread without waiting. What has to wait (authentication, the store) is started
+//! on the node's other runtime and comes back as [`Mail`].
 
+mod answers;
+mod delivering;
+mod encode;
+mod entry;
+mod hubs;
+mod mail;
+mod parked;
+mod posting;
+mod shared;
+mod steps;
+mod timers;
+
+use std::sync::Arc;
+
+use appsockets_core::{
+    channel::HubId,
+    code::CloseCode,
+    fanout::{Fanout, Subscriber},
+    session::{self, Session},
+    settings::hub::Hub,
+    shard::{self, Shard, request::Listener},
+    time::Now,
+};
+use slab::Slab;
+
+pub use encode::Encoding;
+pub use hubs::{Hubs, Seat};
+pub use mail::{Caller, Mail};
+pub use parked::RestoreKey;
+pub use shared::{Shared, Ticket};
+
+use crate::{
+    codec,
+    edge::{Closed, ConnId, Handler, Opening, Outboxes, Transport},
+    engine::{entry::Entry, posting::Posting, timers::Timers},
+    random,
+    settings::Compiled,
+};
+
+/// The only view of a node that has no peers.
+pub const VIEW: u64 = 1;
+
+/// What a worker's connections talk to.
+pub struct Engine {
+    listener: Listener,
+    shared: Arc<Shared>,
+    settings: Arc<Compiled>,
+    shard: Shard,
+    fanout: Fanout,
+    entries: Slab<Entry>,
+    generations: u32,
+    /// The entry of each connection, by its slot.
+    by_conn: Vec<Option<Subscriber>>,
+    timers: Timers,
+    /// Scratch, empty between steps.
+    session_effects: Vec<session::effect::Effect>,
+    shard_effects: Vec<shard::request::Effect>,
+    /// Sessions with outcomes of publishes to be told at the end of the turn.
+    acked: Vec<Subscriber>,
+    /// SSE sessions that were sent something numbered this turn.
+    moved: Vec<Subscriber>,
+    callers: Slab<Caller>,
+    posting: Posting,
+    /// Sessions without a connection.
+    parked: usize,
+}
+
+impl Engine {
+    pub fn new(worker: u16, shared: Arc<Shared>) -> Self {
+        let settings = shared.settings.current();
+        let mut shard = Shard::new(shared.shard_config(worker, random::number()), VIEW);
+        let now = crate::edge::clock::now();
+        settings.hubs.values().for_each(|hub| shard.set_hub(now, hub.clone()));
+        Engine {
+            listener: Listener { node: shared.node, worker },
+            settings,
+            shard,
+            fanout: Fanout::new(random::number()),
+            entries: Slab::new(),
+            generations: 0,
+            by_conn: Vec::new(),
+            timers: Timers::default(),
+            session_effects: Vec::new(),
+            shard_effects: Vec::new(),
+            acked: Vec::new(),
+            moved: Vec::new(),
+            callers: Slab::new(),
+            posting: Posting::new(shared.workers()),
+            parked: 0,
+            shared,
+        }
+    }
+
+    /// The newest settings of a hub, which may be newer than those that this worker was sent.
+    fn hub(&self, id: &HubId) -> Option<Arc<Hub>> {
+        self.shared.settings.current().hubs.get(id).cloned()
+    }
+
+    /// Every hub whose settings differ is taken over, by its channels first, so that no session finds the old ones.
+    fn take_settings(&mut self, settings: Arc<Compiled>, now: Now, out: &mut Outboxes) {
+        let before = std::mem::replace(&mut self.settings, settings);
+        for id in self.settings.changed(&before) {
+            match self.settings.hubs.get(&id) {
+                Some(hub) => self.shard.set_hub(now, hub.clone()),
+                None => self.shard.remove_hub(&id),
+            }
+            let hub = self.settings.hubs.get(&id).cloned();
+            for subscriber in self.sessions_of(&id) {
+                self.step(subscriber, now, out, |session, cx| session.hub_changed(hub.clone(), cx));
+                self.schedule(subscriber, now);
+            }
+        }
+    }
+
+    fn sessions_of(&self, hub: &HubId) -> Vec<Subscriber> {
+        self.all_sessions(|entry| entry.session.hub().id == *hub)
+    }
+
+    fn all_sessions(&self, filter: impl Fn(&Entry) -> bool) -> Vec<Subscriber> {
+        self.entries.iter().filter(|(_, entry)| filter(entry)).map(|(slot, entry)| entry.subscriber(slot)).collect()
+    }
+
+    fn subscriber_of(&self, conn: ConnId) -> Option<Subscriber> {
+        let subscriber = (*self.by_conn.get(conn.slot as usize)?)?;
+        self.live(subscriber).is_some_and(|entry| entry.conn == Some(conn)).then_some(subscriber)
+    }
+
+    fn bind(&mut self, conn: ConnId, subscriber: Option<Subscriber>) {
+        let slot = conn.slot as usize;
+        if self.by_conn.len() <= slot {
+            self.by_conn.resize(slot + 1, None);
+        }
+        self.by_conn[slot] = subscriber;
+    }
+}
+
+impl Handler for Engine {
+    type Ticket = Ticket;
+    type Mail = Mail;
+
+    fn opened(&mut self, conn: ConnId, opening: Opening<Ticket>, now: Now, out: &mut Outboxes) {
+        let Ticket { hub, seat, identity, channels, restore } = opening.ticket;
+        let Some(hub) = self.hub(&hub.id) else {
+            let code = CloseCode::HubClosed;
+            return out.close(conn, code.code(), code.name());
+        };
+        self.generations = self.generations.wrapping_add(1);
+        let vacant = self.entries.vacant_entry();
+        let subscriber = Subscriber { slot: vacant.key() as u32, generation: self.generations };
+        let key = RestoreKey { worker: self.listener.worker, subscriber, secret: random::secret() };
+        let one_way = opening.transport == Transport::Sse;
+        // Who comes back to a session subscribes when it is clear whether that session is still there.
+        let (now_channels, later) = if restore.is_some() { (Vec::new(), channels) } else { (channels, Vec::new()) };
+        let begin = session::Opening {
+            subscriber,
+            id: random::id().into(),
+            restore_key: key.to_string().into(),
+            hub,
+            identity,
+            one_way,
+            channels: now_channels,
+        };
+        let mut effects = std::mem::take(&mut self.session_effects);
+        let mut cx = session::Context { now, config: &self.shared.session, meter: seat.meter(), effects: &mut effects };
+        let session = Session::open(begin, &mut cx);
+        vacant.insert(Entry::new(session, conn, Encoding::of(opening.transport), key, seat));
+        self.bind(conn, Some(subscriber));
+        self.carry_out_all(subscriber, effects, now, out);
+        self.schedule(subscriber, now);
+        if let Some(restore) = restore {
+            self.begin_restore(subscriber, &restore.key, restore.held, later, now, out);
+        }
+    }
+
+    fn received(&mut self, conn: ConnId, message: &[u8], now: Now, out: &mut Outboxes) {
+        let Some(subscriber) = self.subscriber_of(conn) else { return };
+        let Some(format) = self.live(subscriber).and_then(|entry| entry.encoding.format()) else { return };
+        match codec::decode(format, message) {
+            Ok(session::request::Request::Close) => self.left(subscriber, now, out),
+            Ok(request) => self.step(subscriber, now, out, |session, cx| session.request(request, cx)),
+            Err(error) => {
+                tracing::debug!(code = error.code.name(), detail = error.detail, "a message can't be read");
+                self.step(subscriber, now, out, |session, cx| session.unreadable(error.code, error.req_id, cx));
+            }
+        }
+    }
+
+    fn heard(&mut self, conn: ConnId, now: Now) {
+        if let Some(entry) = self.subscriber_of(conn).and_then(|subscriber| self.live_mut(subscriber)) {
+            entry.session.heard(now);
+        }
+    }
+
+    fn drained(&mut self, conn: ConnId, now: Now, out: &mut Outboxes) {
+        if let Some(subscriber) = self.subscriber_of(conn) {
+            self.catch_up(subscriber, now, out);
+        }
+    }
+
+    fn closed(&mut self, conn: ConnId, how: Closed, now: Now, out: &mut Outboxes) {
+        let Some(subscriber) = self.subscriber_of(conn) else { return };
+        self.bind(conn, None);
+        match how {
+            Closed::Clean => self.remove(subscriber, now, out),
+            Closed::Broken => self.park(subscriber, now, out),
+        }
+    }
+
+    fn mail(&mut self, mail: Mail, now: Now, out: &mut Outboxes) {
+        self.take_mail(mail, now, out);
+    }
+
+    fn turn(&mut self, now: Now, out: &mut Outboxes) -> Option<u64> {
+        self.run_due(now, out);
+        let settled = self.settle(now, out);
+        self.tell_outcomes(out);
+        self.tell_positions(out);
+        self.post();
+        let due_ms = [self.timers.next(), self.shard.next_tick_ms(), (!settled).then_some(now.mono_ms)];
+        due_ms.into_iter().flatten().chain(self.posting.retry_ms(now)).min()
+    }
+}

@@ -1,0 +1,90 @@
+//! What sessions are told besides deliveries: outcomes of publishes, pages of history, and positions for SSE.
+
+use appsockets_core::{
+    channel::{ChannelKey, ChannelName},
+    code::ErrorCode,
+    fanout::Subscriber,
+    serial::Serial,
+    session::{
+        event::{Event, HistoryPage},
+        request::HistoryQuery,
+    },
+};
+
+use super::{Engine, Mail};
+use crate::{edge::Outboxes, http::last_event_id};
+
+/// Positions that are held for one SSE client, when they are too long to be told.
+const HELD_MAX: usize = 16;
+
+impl Engine {
+    /// All outcomes of a session's publishes in one message.
+    pub(super) fn tell_outcomes(&mut self, out: &mut Outboxes) {
+        for subscriber in std::mem::take(&mut self.acked) {
+            let Some(entry) = self.live_mut(subscriber) else { continue };
+            let acks = std::mem::take(&mut entry.acks);
+            self.tell(subscriber, &Event::Ack(acks), out);
+        }
+    }
+
+    pub(super) fn read_history(&self, subscriber: Subscriber, query: HistoryQuery) {
+        let Some(entry) = self.live(subscriber) else { return };
+        let key = ChannelKey { hub: entry.session.hub().id.clone(), channel: query.channel.clone() };
+        let most = self.shared.history_page_max;
+        let limit = query.limit.unwrap_or(most).clamp(1, most);
+        let (shared, worker) = (self.shared.clone(), self.listener.worker);
+        self.shared.runtime.spawn(async move {
+            let page = shared.store.page(&key, query.bound, limit).await.map_err(|error| {
+                tracing::warn!(channel = &*key.channel, hub = &*key.hub, %error, "history could not be read");
+                ErrorCode::from(&error)
+            });
+            let HistoryQuery { req_id, channel, .. } = query;
+            shared.post(worker, Mail::History { subscriber, req_id, channel, page }).await;
+        });
+    }
+
+    pub(super) fn tell_history(
+        &mut self,
+        subscriber: Subscriber,
+        req_id: i64,
+        channel: ChannelName,
+        page: Result<HistoryPage, ErrorCode>,
+        out: &mut Outboxes,
+    ) {
+        self.tell(subscriber, &Event::History { req_id, channel, page }, out);
+    }
+
+    /// Tells SSE clients how far they have come, so that `Last-Event-ID` brings them back there.
+    pub(super) fn tell_positions(&mut self, out: &mut Outboxes) {
+        let mut moved = std::mem::take(&mut self.moved);
+        moved.sort_unstable();
+        moved.dedup();
+        for subscriber in moved {
+            let positions = self.positions(subscriber);
+            let Some(entry) = self.live_mut(subscriber) else { continue };
+            let Some(conn) = entry.conn else { continue };
+            let key = entry.key.to_string();
+            let id = last_event_id::told(&key, &positions).unwrap_or_else(|| {
+                let rare = entry.rare();
+                rare.held_number += 1;
+                rare.held.push_back((rare.held_number, positions));
+                if rare.held.len() > HELD_MAX {
+                    rare.held.pop_front();
+                }
+                last_event_id::held(&key, rare.held_number)
+            });
+            out.reply(conn, format!("id: {id}\n\n").into());
+        }
+    }
+
+    /// How far a session has come in each of its channels.
+    pub(super) fn positions(&self, subscriber: Subscriber) -> Vec<(ChannelName, Serial)> {
+        let Some(entry) = self.live(subscriber) else { return Vec::new() };
+        let hub = &entry.session.hub().id;
+        let reached = |channel: &ChannelName| {
+            let key = ChannelKey { hub: hub.clone(), channel: channel.clone() };
+            Some((channel.clone(), self.fanout.position(&key, subscriber)?))
+        };
+        entry.session.channels().filter_map(reached).collect()
+    }
+}

@@ -1,0 +1,68 @@
+//! What a worker keeps for each session.
+
+use std::collections::BTreeSet;
+
+use appsockets_core::{
+    channel::{ChannelKey, ChannelName},
+    fanout::Subscriber,
+    serial::Serial,
+    session::{Session, event::Published, request::SubscribeInfo},
+};
+
+use super::{Encoding, RestoreKey, Seat, timers::NEVER};
+use crate::edge::ConnId;
+
+/// A session, and its connection if it has one.
+pub struct Entry {
+    pub session: Session,
+    pub conn: Option<ConnId>,
+    pub encoding: Encoding,
+    pub key: RestoreKey,
+    pub seat: Option<Seat>,
+    /// The timer that counts; see [`super::timers::Timers`].
+    pub scheduled: u64,
+    /// Outcomes of publishes, told together at the end of the turn.
+    pub acks: Vec<Published>,
+    /// What most sessions never have.
+    pub rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+pub struct Rare {
+    /// Channels of which the connection could not take something.
+    pub lagging: BTreeSet<ChannelKey>,
+    /// A restore that is under way: the last serials that the client knows.
+    pub restoring: Option<Vec<SubscribeInfo>>,
+    /// Until when a session without a connection is kept, and what had been sent of each channel.
+    pub parked: Option<(u64, Vec<(ChannelName, Serial)>)>,
+    /// Positions that were too long to be told to an SSE client, by the number that it was told instead.
+    pub held: std::collections::VecDeque<(u64, Vec<(ChannelName, Serial)>)>,
+    pub held_number: u64,
+}
+
+impl Entry {
+    pub fn new(session: Session, conn: ConnId, encoding: Encoding, key: RestoreKey, seat: Seat) -> Self {
+        Entry {
+            session,
+            conn: Some(conn),
+            encoding,
+            key,
+            seat: Some(seat),
+            scheduled: NEVER,
+            acks: Vec::new(),
+            rare: None,
+        }
+    }
+
+    pub fn subscriber(&self, slot: usize) -> Subscriber {
+        Subscriber { slot: slot as u32, generation: self.key.subscriber.generation }
+    }
+
+    pub fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub fn parked_until_ms(&self) -> Option<u64> {
+        self.rare.as_ref()?.parked.as_ref().map(|(until_ms, _)| *until_ms)
+    }
+}

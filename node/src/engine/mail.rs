@@ -1,0 +1,103 @@
+//! What reaches a worker from other threads.
+
+use std::sync::Arc;
+
+use appsockets_core::{
+    channel::{ChannelKey, ChannelName},
+    code::ErrorCode,
+    fanout::Subscriber,
+    identity::Identity,
+    serial::Serial,
+    session::{Carried, event::HistoryPage},
+    shard::{
+        self,
+        request::{Ask, Publish, Request},
+    },
+    time::Now,
+};
+use tokio::sync::oneshot;
+
+use super::{Engine, RestoreKey, VIEW};
+use crate::{edge::Outboxes, settings::Compiled};
+
+/// One who publishes without a session and waits for the outcome.
+pub type Caller = oneshot::Sender<Result<Serial, ErrorCode>>;
+
+/// A piece of mail. Mail of one sender arrives in order.
+pub enum Mail {
+    /// To this worker's shard.
+    Ask(Vec<Request>),
+    /// From another worker's shard, to this worker's sessions.
+    Effects(Vec<shard::request::Effect>),
+    Stored {
+        key: ChannelKey,
+        ticket: u64,
+        ok: bool,
+    },
+    Authenticated {
+        subscriber: Subscriber,
+        outcome: Result<(Arc<Identity>, Arc<str>), ErrorCode>,
+    },
+    History {
+        subscriber: Subscriber,
+        req_id: i64,
+        channel: ChannelName,
+        page: Result<HistoryPage, ErrorCode>,
+    },
+    /// The session under this key is wanted by a connection of another worker.
+    Take {
+        key: RestoreKey,
+        held: Option<u64>,
+        to: Subscriber,
+        worker: u16,
+    },
+    Taken {
+        to: Subscriber,
+        carried: Option<Box<Carried>>,
+    },
+    Publish {
+        key: ChannelKey,
+        publish: Publish,
+        caller: Caller,
+    },
+    Settings(Arc<Compiled>),
+    /// Tell every session to connect elsewhere, spread over this time.
+    Drain {
+        spread_ms: u32,
+    },
+    /// End every session.
+    End,
+}
+
+impl Mail {
+    /// Stands where a token names a session, for one who publishes without.
+    pub const NO_SESSION: Subscriber = Subscriber { slot: u32::MAX, generation: 0 };
+}
+
+impl Engine {
+    pub(super) fn take_mail(&mut self, mail: Mail, now: Now, out: &mut Outboxes) {
+        match mail {
+            Mail::Ask(requests) => requests.into_iter().for_each(|request| self.ask_shard(request, now)),
+            Mail::Effects(effects) => effects.into_iter().for_each(|effect| self.carry_out_shard(effect, now, out)),
+            Mail::Stored { key, ticket, ok } => self.shard.stored(now, &key, ticket, ok, &mut self.shard_effects),
+            Mail::Authenticated { subscriber, outcome } => self.authenticated(subscriber, outcome, now, out),
+            Mail::History { subscriber, req_id, channel, page } => {
+                self.tell_history(subscriber, req_id, channel, page, out);
+            }
+            Mail::Take { key, held, to, worker } => {
+                let carried = self.take(&key, held, out);
+                self.posting.push(worker, Mail::Taken { to, carried });
+            }
+            Mail::Taken { to, carried } => self.taken(to, carried, now, out),
+            Mail::Publish { key, publish, caller } => self.publish_for(key, publish, caller, now),
+            Mail::Settings(settings) => self.take_settings(settings, now, out),
+            Mail::Drain { spread_ms } => self.drain(spread_ms, now, out),
+            Mail::End => self.end_all(now, out),
+        }
+    }
+
+    fn publish_for(&mut self, key: ChannelKey, mut publish: Publish, caller: Caller, now: Now) {
+        publish.token.number = self.callers.insert(caller) as i64;
+        self.ask_shard(Request { view: VIEW, from: self.listener, key, ask: Ask::Publish(publish) }, now);
+    }
+}

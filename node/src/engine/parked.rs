@@ -1,0 +1,160 @@
+//! Sessions whose connection broke, kept for those who come back in time.
+
+use std::{fmt, str::FromStr};
+
+use appsockets_core::{
+    bucket::SharedBucket,
+    channel::{ChannelKey, ChannelName},
+    code::CloseCode,
+    fanout::Subscriber,
+    serial::Serial,
+    session::{Carried, Context, effect::Effect, request::SubscribeInfo},
+    time::Now,
+};
+
+use super::{
+    Encoding, Engine, Mail,
+    entry::{Entry, Rare},
+};
+use crate::edge::Outboxes;
+
+/// Finds one session and proves the right to it. It says where the session is, so nothing has to be searched.
+#[derive(Clone, Copy, Debug)]
+pub struct RestoreKey {
+    pub worker: u16,
+    pub subscriber: Subscriber,
+    /// 128 bits of chance.
+    pub secret: u128,
+}
+
+impl fmt::Display for RestoreKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Subscriber { slot, generation } = self.subscriber;
+        write!(f, "{:x}-{slot:x}-{generation:x}-{:032x}", self.worker, self.secret)
+    }
+}
+
+impl FromStr for RestoreKey {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.splitn(4, '-');
+        let mut next = || parts.next().ok_or(());
+        let (worker, slot, generation, secret) = (next()?, next()?, next()?, next()?);
+        Ok(RestoreKey {
+            worker: u16::from_str_radix(worker, 16).map_err(drop)?,
+            subscriber: Subscriber {
+                slot: u32::from_str_radix(slot, 16).map_err(drop)?,
+                generation: u32::from_str_radix(generation, 16).map_err(drop)?,
+            },
+            secret: u128::from_str_radix(secret, 16).map_err(drop)?,
+        })
+    }
+}
+
+impl Engine {
+    /// The connection broke: the session stays for a while, present in its channels but hearing nothing.
+    pub(super) fn park(&mut self, subscriber: Subscriber, now: Now, out: &mut Outboxes) {
+        let worth_keeping =
+            |entry: &Entry| entry.session.channels().next().is_some() || entry.session.identity().is_some();
+        let until_ms = now.mono_ms + self.shared.restore_window_ms;
+        if self.parked >= self.shared.parked_max || !self.live(subscriber).is_some_and(worth_keeping) {
+            return self.remove(subscriber, now, out);
+        }
+        let positions = self.detach(subscriber);
+        let Some(entry) = self.live_mut(subscriber) else { return };
+        entry.conn = None;
+        entry.seat = None;
+        entry.rare().parked = Some((until_ms, positions));
+        self.parked += 1;
+        self.schedule(subscriber, now);
+    }
+
+    /// Looks for the session under a restore key, here or at another worker. `held` names positions that were kept for
+    /// an SSE client.
+    pub(super) fn begin_restore(
+        &mut self,
+        subscriber: Subscriber,
+        key: &str,
+        held: Option<u64>,
+        positions: Vec<SubscribeInfo>,
+        now: Now,
+        out: &mut Outboxes,
+    ) {
+        let key = key.parse::<RestoreKey>().ok().filter(|key| key.subscriber != subscriber);
+        let Some(entry) = self.live_mut(subscriber) else { return };
+        entry.rare().restoring = Some(positions);
+        match key {
+            Some(key) if key.worker == self.listener.worker => {
+                let carried = self.take(&key, held, out);
+                self.taken(subscriber, carried, now, out);
+            }
+            Some(key) if usize::from(key.worker) < self.shared.workers() => {
+                let take = Mail::Take { key, held, to: subscriber, worker: self.listener.worker };
+                self.posting.push(key.worker, take);
+            }
+            _ => self.taken(subscriber, None, now, out),
+        }
+    }
+
+    /// Gives away a session, with or without a connection.
+    pub(super) fn take(&mut self, key: &RestoreKey, held: Option<u64>, out: &mut Outboxes) -> Option<Box<Carried>> {
+        let subscriber = key.subscriber;
+        self.live(subscriber).filter(|entry| entry.key.secret == key.secret)?;
+        let sent = self.detach(subscriber);
+        if let Some(conn) = self.live_mut(subscriber).and_then(|entry| entry.conn.take()) {
+            self.bind(conn, None);
+            let code = CloseCode::Replaced;
+            out.close(conn, code.code(), code.name());
+        }
+        let mut entry = self.entries.try_remove(subscriber.slot as usize)?;
+        let Rare { parked, held: kept, .. } = entry.rare.take().map(|rare| *rare).unwrap_or_default();
+        self.parked -= usize::from(parked.is_some());
+        let positions = match held {
+            None => parked.map_or(sent, |(_, positions)| positions),
+            Some(number) => {
+                kept.into_iter().find(|(other, _)| *other == number).map(|(_, kept)| kept).unwrap_or_default()
+            }
+        };
+        Some(Box::new(Carried { session: entry.session, positions, from: self.listener }))
+    }
+
+    /// What came of looking for a session.
+    pub(super) fn taken(&mut self, to: Subscriber, carried: Option<Box<Carried>>, now: Now, out: &mut Outboxes) {
+        let restoring = self.live_mut(to).and_then(|entry| entry.rare().restoring.take());
+        let Some(positions) = restoring else {
+            return self.drop_carried(carried, now);
+        };
+        let one_way = self.live(to).is_some_and(|entry| entry.encoding == Encoding::Sse);
+        self.step(to, now, out, |session, cx| match carried {
+            carried if one_way => session.resumed(carried.map(|carried| *carried), positions, cx),
+            Some(carried) => session.restored(*carried, &positions, cx),
+            None => session.not_restored(cx),
+        });
+        self.schedule(to, now);
+    }
+
+    /// The connection that wanted the session broke meanwhile, and its restore key is used up.
+    fn drop_carried(&mut self, carried: Option<Box<Carried>>, now: Now) {
+        let Some(carried) = carried else { return };
+        let mut effects = Vec::new();
+        let meter = SharedBucket::default();
+        let shared = self.shared.clone();
+        carried.drop_session(&mut Context { now, config: &shared.session, meter: &meter, effects: &mut effects });
+        for effect in effects {
+            if let Effect::AskFor { listener, key, ask } = effect {
+                self.ask(listener, key, ask, now);
+            }
+        }
+    }
+
+    /// Ends the deliveries to a session. Returns how far it has come.
+    fn detach(&mut self, subscriber: Subscriber) -> Vec<(ChannelName, Serial)> {
+        let positions = self.positions(subscriber);
+        let Some(hub) = self.live(subscriber).map(|entry| entry.session.hub().id.clone()) else { return positions };
+        for (channel, _) in &positions {
+            self.fanout.detach(&ChannelKey { hub: hub.clone(), channel: channel.clone() }, subscriber);
+        }
+        positions
+    }
+}

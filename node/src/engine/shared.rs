@@ -1,0 +1,124 @@
+//! What all workers of a node share.
+
+use std::sync::{Arc, OnceLock};
+
+use appsockets_core::{
+    channel::ChannelKey,
+    code::ErrorCode,
+    identity::Identity,
+    session::{
+        self,
+        request::{Credentials, SubscribeInfo},
+    },
+    settings::hub::Hub,
+    shard,
+};
+use tokio::{runtime, time};
+
+use super::{Hubs, Mail, Seat};
+use crate::{
+    auth::Authenticator,
+    edge::{MailError, WorkerHandle},
+    http::last_event_id::Resume,
+    settings::Settings,
+    store::MessageStore,
+};
+
+/// What comes with a connection that has been let in.
+#[derive(Debug)]
+pub struct Ticket {
+    pub hub: Arc<Hub>,
+    pub seat: Seat,
+    pub identity: Option<Arc<Identity>>,
+    /// To be subscribed to at once.
+    pub channels: Vec<SubscribeInfo>,
+    /// The session that an SSE client had.
+    pub restore: Option<Resume>,
+}
+
+/// Everything of a node that its workers use together.
+pub struct Shared {
+    pub node: u64,
+    pub generation: u64,
+    pub session: session::Config,
+    /// But for what differs from shard to shard.
+    pub shard: shard::Config,
+    /// Messages in a page of history.
+    pub history_page_max: u32,
+    /// How long a session whose connection broke is kept, in milliseconds.
+    pub restore_window_ms: u64,
+    /// How many such sessions one worker keeps.
+    pub parked_max: usize,
+    pub settings: Arc<Settings>,
+    pub auth: Authenticator,
+    pub store: MessageStore,
+    pub hubs: Hubs,
+    /// For what has to wait.
+    pub runtime: runtime::Handle,
+    pub workers: u16,
+    handles: OnceLock<Vec<WorkerHandle<Ticket, Mail>>>,
+}
+
+impl Shared {
+    pub fn workers(&self) -> usize {
+        usize::from(self.workers)
+    }
+
+    /// The worker whose shard has the channel.
+    pub fn worker_of(&self, key: &ChannelKey) -> u16 {
+        (key.point() % u64::from(self.workers)) as u16
+    }
+
+    pub fn shard_config(&self, worker: u16, seed: u64) -> shard::Config {
+        shard::Config { index: u64::from(worker), count: u64::from(self.workers), seed, ..self.shard }
+    }
+
+    /// Makes the workers known to each other. Mail before that is refused as if the worker were gone.
+    pub fn connect(&self, handles: Vec<WorkerHandle<Ticket, Mail>>) {
+        // Called once, by the one who has started the workers.
+        let _ = self.handles.set(handles);
+    }
+
+    pub fn mail(&self, worker: u16, mail: Mail) -> Result<(), MailError<Mail>> {
+        match self.handles.get().and_then(|handles| handles.get(usize::from(worker))) {
+            Some(handle) => handle.mail(mail),
+            None => Err(MailError::Gone(mail)),
+        }
+    }
+
+    /// Sends mail that may wait until there is room for it.
+    pub async fn post(&self, worker: u16, mail: Mail) {
+        const RETRY: time::Duration = time::Duration::from_millis(2);
+        let mut mail = mail;
+        while let Err(MailError::Full(back)) = self.mail(worker, mail) {
+            mail = back;
+            time::sleep(RETRY).await;
+        }
+    }
+
+    /// Sends the same to every worker.
+    pub async fn post_all(&self, mail: impl Fn() -> Mail) {
+        for worker in 0..self.workers {
+            self.post(worker, mail()).await;
+        }
+    }
+
+    /// Who shows these credentials, and a token for the HTTP interface.
+    pub async fn authenticate(
+        &self,
+        hub: &Hub,
+        session_id: &str,
+        credentials: &Credentials,
+    ) -> Result<(Arc<Identity>, Arc<str>), ErrorCode> {
+        let identity = self.auth.authenticate(hub, session_id, credentials).await.map_err(|error| {
+            tracing::info!(hub = &*hub.id, code = error.code.name(), detail = error.detail, "not authenticated");
+            error.code
+        })?;
+        let now = crate::edge::clock::now();
+        let token = self.auth.issue(&hub.id, session_id, &identity, now.unix_ms).unwrap_or_else(|error| {
+            tracing::error!(hub = &*hub.id, %error, "no token could be made");
+            "".into()
+        });
+        Ok((Arc::new(identity), token))
+    }
+}
