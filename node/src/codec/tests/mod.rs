@@ -1,0 +1,7 @@
+//! Both formats together: examples that are written down, and properties.
+
+mod client;
+mod examples;
+mod golden;
+mod hostile;
+mod properties;
