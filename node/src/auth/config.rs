@@ -1,0 +1,131 @@
+//! What the administrator sets for authentication.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// Bounds and secrets of a node's authentication. Everything but the secret has a default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct AuthConfig {
+    /// The `iss` of the tokens that this cluster makes. The same on every node.
+    pub issuer: String,
+    /// Signs the tokens of sessions; at least 32 bytes, the same on every node, and not the administrators' secret.
+    pub session_secret: Secret,
+    /// How long such a token is valid, in seconds.
+    pub token_ttl_s: u64,
+    /// Whether addresses that tenants chose may lead into private networks, wherever those are.
+    pub allow_private_addresses: bool,
+    /// Networks into which they may lead although they are private.
+    pub allowed_networks: Vec<IpNet>,
+    /// For one attempt from its lookup to the end of the answer, where the provider's own settings name no other.
+    pub timeout_ms: u64,
+    /// Attempts in all, 1 to 5.
+    pub attempts: u32,
+    /// The largest answer of a provider or of a key set.
+    pub response_bytes_max: usize,
+    /// Failures in a row after which a provider is left alone.
+    pub breaker_failures: u32,
+    /// For how long it is left alone.
+    pub breaker_open_ms: u64,
+    /// Calls of one hub at a time. Sixteen times as many may wait for their turn.
+    pub calls_in_flight_max: usize,
+    /// The least time between two fetches of a key set that is in use.
+    pub jwks_refresh_min_ms: u64,
+    /// The age at which a key set is fetched again.
+    pub jwks_max_age_ms: u64,
+    /// The age up to which an old key set serves while no newer one can be had.
+    pub jwks_stale_max_ms: u64,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        AuthConfig {
+            issuer: "appsockets".to_owned(),
+            session_secret: Secret::default(),
+            token_ttl_s: 900,
+            allow_private_addresses: false,
+            allowed_networks: Vec::new(),
+            timeout_ms: 2_000,
+            attempts: 2,
+            response_bytes_max: 64 * 1024,
+            breaker_failures: 5,
+            breaker_open_ms: 5_000,
+            calls_in_flight_max: 256,
+            jwks_refresh_min_ms: 10_000,
+            jwks_max_age_ms: 600_000,
+            jwks_stale_max_ms: 3_600_000,
+        }
+    }
+}
+
+impl AuthConfig {
+    /// Fails with a sentence that names the field.
+    pub(super) fn validate(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.issuer.is_empty(), "auth.issuer must not be empty");
+        anyhow::ensure!(self.session_secret.bytes().len() >= 32, "auth.sessionSecret must have at least 32 bytes");
+        anyhow::ensure!(self.token_ttl_s > 0, "auth.tokenTtlS must be greater than 0");
+        anyhow::ensure!(
+            (1..=super::fetch::TIMEOUT_MS_MAX).contains(&self.timeout_ms),
+            "auth.timeoutMs must be 1 to {}",
+            super::fetch::TIMEOUT_MS_MAX
+        );
+        anyhow::ensure!((1..=5).contains(&self.attempts), "auth.attempts must be 1 to 5");
+        anyhow::ensure!(self.response_bytes_max > 0, "auth.responseBytesMax must be greater than 0");
+        anyhow::ensure!(self.breaker_failures > 0, "auth.breakerFailures must be greater than 0");
+        anyhow::ensure!((1..=65_536).contains(&self.calls_in_flight_max), "auth.callsInFlightMax must be 1 to 65536");
+        anyhow::ensure!(
+            self.jwks_stale_max_ms >= self.jwks_max_age_ms,
+            "auth.jwksStaleMaxMs must not be less than auth.jwksMaxAgeMs"
+        );
+        Ok(())
+    }
+}
+
+/// Bytes that no log may show; written as text.
+#[derive(Clone, Default, Deserialize)]
+#[serde(from = "String")]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Secret {
+    fn from(bytes: Vec<u8>) -> Self {
+        Secret(bytes)
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Secret(text.into_bytes())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AuthConfig;
+
+    #[test]
+    fn defaults_apply_and_typing_mistakes_do_not_pass() {
+        let read = |text: &str| serde_json::from_str::<AuthConfig>(text);
+        let config =
+            read(r#"{"sessionSecret": "0123456789abcdef0123456789abcdef", "allowedNetworks": ["10.1.0.0/16"]}"#);
+        let config = config.expect("valid");
+        assert!(config.validate().is_ok());
+        assert_eq!((config.token_ttl_s, config.allowed_networks.len()), (900, 1));
+        assert!(!format!("{config:?}").contains("0123456789"));
+        assert!(read(r#"{"sesionSecret": ""}"#).is_err());
+        assert!(read("{}").is_ok_and(|config| config.validate().is_err()), "a secret is needed");
+    }
+}
