@@ -4,7 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     channel::{self, HubId},
-    settings::resource::{AuthProviderSpec, ChannelRulesSpec, HubSpec, LimitsSpec},
+    settings::{
+        origin::OriginPattern,
+        resource::{AuthProviderSpec, ChannelRulesSpec, HubSpec, LimitsSpec},
+    },
 };
 
 /// Everything that is set for one hub, compiled from the snapshot. Immutable: a change makes a new one.
@@ -14,7 +17,8 @@ pub struct Hub {
     pub default_public: bool,
     pub allow_anonymous: bool,
     pub user_channel: bool,
-    pub allowed_origins: Vec<String>,
+    /// None listed: only the node's own host.
+    pub allowed_origins: Vec<OriginPattern>,
     pub limits: LimitsSpec,
     pub auth: Option<Arc<AuthProviderSpec>>,
     /// For channels that no closer rules cover.
@@ -55,7 +59,7 @@ impl Hub {
             default_public: spec.default_public,
             allow_anonymous: spec.allow_anonymous,
             user_channel: spec.user_channel,
-            allowed_origins: spec.allowed_origins.clone(),
+            allowed_origins: origin_patterns(&spec.allowed_origins),
             limits: spec.limits,
             auth: None,
             default_rules: Arc::new(Rules::new(&unset, spec)),
@@ -65,7 +69,26 @@ impl Hub {
     }
 }
 
+/// An origin that can't be read allows nothing, and the list does not count as empty for it: that would allow the own
+/// host, which nobody asked for.
+fn origin_patterns(texts: &[String]) -> Vec<OriginPattern> {
+    texts.iter().map(|text| text.parse().unwrap_or(OriginPattern::Nothing)).collect()
+}
+
 impl Rules {
+    /// For channels whose rules are missing: nobody may do anything without an explicit authorization.
+    pub const CLOSED: Rules = Rules {
+        retain: false,
+        store: false,
+        push: false,
+        presence: false,
+        public: false,
+        client_publish: false,
+        allow_anonymous: false,
+        occupancy: false,
+        redundancy: 1,
+    };
+
     pub fn new(rules: &ChannelRulesSpec, hub: &HubSpec) -> Rules {
         let ChannelRulesSpec {
             allow_retain,

@@ -1,12 +1,14 @@
-//! The four kinds of resources, as people write them. `serde` refuses what it does not know, so that a typing mistake
+//! The five kinds of resources, as people write them. `serde` refuses what it does not know, so that a typing mistake
 //! is an error and not a setting that silently does nothing.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::entry::{ResourceId, ResourceKind};
+
 /// One resource: its kind, whose it is, and what it says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", deny_unknown_fields)]
 pub enum Resource {
     /// A hub's own settings; the name is the hub's.
@@ -30,7 +32,20 @@ pub enum Resource {
     AuthProvider { hub: String, spec: AuthProviderSpec },
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+impl Resource {
+    /// What makes it the same resource as another one.
+    pub fn id(&self) -> ResourceId {
+        match self {
+            Resource::Hub { name, .. } => ResourceId::hub(&**name),
+            Resource::ChannelRules { hub, name, .. } => ResourceId::new(ResourceKind::ChannelRules, &**hub, &**name),
+            Resource::Namespace { hub, name, .. } => ResourceId::new(ResourceKind::Namespace, &**hub, &**name),
+            Resource::Channel { hub, name, .. } => ResourceId::new(ResourceKind::Channel, &**hub, &**name),
+            Resource::AuthProvider { hub, .. } => ResourceId::new(ResourceKind::AuthProvider, &**hub, &**hub),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HubSpec {
     /// Whether channels without rules that say otherwise are open to every session of the hub.
@@ -45,19 +60,6 @@ pub struct HubSpec {
     /// must be the node's own host. Programs, which send no Origin, are not concerned.
     pub allowed_origins: Vec<String>,
     pub limits: LimitsSpec,
-}
-
-impl Default for HubSpec {
-    fn default() -> Self {
-        HubSpec {
-            default_public: false,
-            allow_anonymous: false,
-            user_channel: false,
-            default_rules: None,
-            allowed_origins: Vec::new(),
-            limits: LimitsSpec::default(),
-        }
-    }
 }
 
 /// Bounds on what a hub's sessions may use on each node. None: the node's own default.
