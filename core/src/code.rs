@@ -100,9 +100,41 @@ codes! {
     Replaced = 4106, "replaced", false, "The session was restored by another connection, which now holds it.";
 }
 
+/// The table of the error codes in `docs/protocol.md`: all lines between its two markers.
+pub fn error_table() -> String {
+    let rows = ErrorCode::ALL.iter().map(|c| row(c.code(), c.name(), c.message(), c.retry()));
+    table("try again", rows)
+}
+
+/// The table of the close codes in `docs/protocol.md`: all lines between its two markers.
+pub fn close_table() -> String {
+    let rows = CloseCode::ALL.iter().map(|c| row(c.code(), c.name(), c.message(), c.reconnect()));
+    table("reconnect", rows)
+}
+
+fn table(flag: &str, rows: impl Iterator<Item = String>) -> String {
+    let head = format!("| code | name | what it means and what to do | {flag} |\n| --- | --- | --- | --- |\n");
+    std::iter::once(head).chain(rows).collect()
+}
+
+fn row(code: u16, name: &str, message: &str, flag: bool) -> String {
+    // In Markdown an angle bracket would begin an element, and a bar the next cell.
+    let message = message.replace('<', "\\<").replace('|', "\\|");
+    format!("| {code} | `{name}` | {message} | {} |\n", if flag { "yes" } else { "no" })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{CloseCode, ErrorCode};
+    use super::{CloseCode, ErrorCode, close_table, error_table};
+
+    #[test]
+    fn the_document_holds_the_tables() {
+        let document = include_str!("../../docs/protocol.md");
+        for (name, table) in [("error codes", error_table()), ("close codes", close_table())] {
+            let region = format!("<!-- generated: {name} -->\n{table}<!-- end -->\n");
+            assert!(document.contains(&region), "docs/protocol.md should contain:\n{region}");
+        }
+    }
 
     #[test]
     fn numbers_rise_and_names_are_unique() {
