@@ -1,8 +1,14 @@
 //! The AppSockets node: sockets, stores and authentication around [`appsockets_core`].
 
+pub mod apply;
 pub mod auth;
 pub mod codec;
+pub mod config;
 pub mod edge;
 pub mod engine;
+pub mod http;
+pub mod node;
+mod random;
+mod secret;
 pub mod settings;
 pub mod store;

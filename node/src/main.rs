@@ -1,1 +1,80 @@
-fn main() {}
+//! `appsockets-node`: see `appsockets-node --help`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context;
+use appsockets_node::{apply, config::Config, node::Node};
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// A node of AppSockets: clients connect to it, and it carries their messages.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(clap::Args)]
+struct Serve {
+    /// The configuration file, YAML.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// A file of resources (Hub, ChannelRules, Namespace, Channel, AuthProvider), YAML. Changes to it take effect live.
+    #[arg(long)]
+    hubs: Option<PathBuf>,
+    /// Where clients connect, instead of the configured address.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// The data folder, instead of the configured one.
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes the resources of a file into a node's database. A running node takes them over within seconds.
+    Apply {
+        /// The data folder of the node.
+        #[arg(long)]
+        data: PathBuf,
+        /// Resources, YAML.
+        file: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .init();
+    let Arguments { command, serve: arguments } = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match command {
+        None => runtime.block_on(serve(arguments)),
+        Some(Command::Apply { data, file }) => runtime.block_on(apply::apply(&data, &file)),
+    }
+}
+
+async fn serve(Serve { config, hubs, listen, data }: Serve) -> anyhow::Result<()> {
+    let mut config = match config {
+        Some(path) => Config::read(&path)?,
+        None => Config::default(),
+    };
+    config.listen = listen.unwrap_or(config.listen);
+    config.data = data.unwrap_or(config.data);
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be listened to")?;
+    let node = Node::start(config, hubs).await?;
+    // The one line on standard output: whoever starts a node on port 0 learns the port from it.
+    println!("listening on http://{}", node.address());
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    };
+    node.serve(stop).await
+}

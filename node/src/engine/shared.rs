@@ -103,22 +103,33 @@ impl Shared {
         }
     }
 
-    /// Who shows these credentials, and a token for the HTTP interface.
+    /// Who shows these credentials.
+    pub async fn identify(
+        &self,
+        hub: &Hub,
+        session_id: &str,
+        credentials: &Credentials,
+    ) -> Result<Arc<Identity>, ErrorCode> {
+        let identity = self.auth.authenticate(hub, session_id, credentials).await.map_err(|error| {
+            tracing::info!(hub = &*hub.id, code = error.code.name(), detail = error.detail, "not authenticated");
+            error.code
+        })?;
+        Ok(Arc::new(identity))
+    }
+
+    /// The same, with a token for the HTTP interface.
     pub async fn authenticate(
         &self,
         hub: &Hub,
         session_id: &str,
         credentials: &Credentials,
     ) -> Result<(Arc<Identity>, Arc<str>), ErrorCode> {
-        let identity = self.auth.authenticate(hub, session_id, credentials).await.map_err(|error| {
-            tracing::info!(hub = &*hub.id, code = error.code.name(), detail = error.detail, "not authenticated");
+        let identity = self.identify(hub, session_id, credentials).await?;
+        let now = crate::edge::clock::now();
+        let token = self.auth.issue(&hub.id, session_id, &identity, now.unix_ms).map_err(|error| {
+            tracing::error!(hub = &*hub.id, %error, "no token could be made");
             error.code
         })?;
-        let now = crate::edge::clock::now();
-        let token = self.auth.issue(&hub.id, session_id, &identity, now.unix_ms).unwrap_or_else(|error| {
-            tracing::error!(hub = &*hub.id, %error, "no token could be made");
-            "".into()
-        });
-        Ok((Arc::new(identity), token))
+        Ok((identity, token))
     }
 }

@@ -1,0 +1,201 @@
+//! The composition root: the only place that knows which concrete parts a node is made of.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use appsockets_core::{
+    session,
+    shard::{self, history::HistoryBounds},
+};
+use tokio::runtime;
+
+use crate::{
+    auth::Authenticator,
+    config::Config,
+    edge::{self, Connections, Worker, clock},
+    engine::{Engine, Hubs, Mail, Shared, Ticket},
+    http, random, secret,
+    settings::{self, Settings},
+    store::{self, MessageStore},
+};
+
+/// A node that serves.
+pub struct Node {
+    shared: Arc<Shared>,
+    workers: Vec<Worker<Ticket, Mail>>,
+    connections: Arc<Connections>,
+    drain_ms: u32,
+    hub_close_ms: u64,
+    address: std::net::SocketAddr,
+}
+
+impl Node {
+    /// Opens the stores, reads the settings and begins to serve. `hubs` is a file of resources.
+    pub async fn start(mut config: Config, hubs: Option<PathBuf>) -> anyhow::Result<Node> {
+        std::fs::create_dir_all(&config.data)
+            .with_context(|| format!("the folder {} can't be made", config.data.display()))?;
+        if config.auth.session_secret.bytes().is_empty() {
+            config.auth.session_secret = secret::read_or_make(&config.data)?.into();
+        }
+        if config.workers == 0 {
+            config.workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256) as u16);
+        }
+        let database = store::open(&config.data).await?;
+        let settings = Settings::open(settings_options(&config, hubs), database.writer().clone()).await?;
+        let shared = Arc::new(shared(&config, settings, MessageStore::new(database))?);
+        let (address, listeners) = edge::listen(config.listen, usize::from(config.workers))
+            .with_context(|| format!("{} can't be listened on", config.listen))?;
+        let connections = Connections::new(config.connection.max);
+        let mut workers = Vec::new();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let (make, route) = (shared.clone(), shared.clone());
+            let worker = edge::spawn(
+                &format!("worker-{index}"),
+                listener,
+                edge_options(&config),
+                connections.clone(),
+                move || Engine::new(index as u16, make),
+                move |handle| http::router(http::Node { shared: route, worker: handle }),
+            )?;
+            workers.push(worker);
+        }
+        shared.connect(workers.iter().map(Worker::handle).collect());
+        Ok(Node {
+            shared,
+            workers,
+            connections,
+            drain_ms: config.engine.drain_ms,
+            hub_close_ms: config.hub.close_timeout_ms,
+            address,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` comes, and then until the sessions are gone or their time is up. A second `stop` is not
+    /// waited for: whoever wants to end at once ends the process.
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        tokio::select! {
+            () = stop => {}
+            () = self.keep() => {}
+        }
+        self.drain().await;
+        self.shared.store.close().await;
+        Ok(())
+    }
+
+    /// Takes settings to the workers as they change, and closes hubs that nobody uses.
+    async fn keep(&self) {
+        let settings = async {
+            let mut changes = self.shared.settings.subscribe();
+            while changes.changed().await.is_ok() {
+                let compiled = changes.borrow_and_update().clone();
+                self.shared.post_all(|| Mail::Settings(compiled.clone())).await;
+            }
+        };
+        let hubs = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                for hub in self.shared.hubs.close_unused(clock::now(), self.hub_close_ms) {
+                    self.shared.auth.forget(&hub);
+                }
+            }
+        };
+        tokio::join!(settings, hubs, self.shared.settings.watch());
+    }
+
+    /// Tells every session to connect elsewhere at a moment of its own, and waits for them to go.
+    async fn drain(&self) {
+        const GRACE: Duration = Duration::from_secs(10);
+        let spread_ms = self.drain_ms;
+        self.workers.iter().for_each(|worker| worker.stop_accepting());
+        if self.connections.open() > 0 {
+            tracing::info!(connections = self.connections.open(), spread_ms, "telling sessions to connect elsewhere");
+            self.shared.post_all(|| Mail::Drain { spread_ms }).await;
+            let patience = Duration::from_millis(u64::from(spread_ms)) + GRACE;
+            let _ = tokio::time::timeout(patience, self.until_empty()).await;
+        }
+        self.shared.post_all(|| Mail::End).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.until_empty()).await;
+        self.workers.iter().for_each(|worker| worker.stop());
+    }
+
+    async fn until_empty(&self) {
+        while self.connections.open() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn settings_options(config: &Config, hubs: Option<PathBuf>) -> settings::Options {
+    settings::Options {
+        file: hubs,
+        file_interval: Duration::from_millis(config.engine.hubs_file_interval_ms),
+        database_interval: Duration::from_millis(config.engine.settings_interval_ms),
+        dynamic: config.engine.allow_dynamic_hubs.then(|| config.engine.dynamic_hub.clone()),
+        dynamic_hubs_max: config.engine.dynamic_hubs_max,
+        ..settings::Options::default()
+    }
+}
+
+fn shared(config: &Config, settings: Settings, store: MessageStore) -> anyhow::Result<Shared> {
+    let node = random::number();
+    let generation = clock::now().unix_ms;
+    Ok(Shared::new(
+        session_config(config),
+        shard_config(config, node, generation),
+        settings,
+        Authenticator::new(config.auth.clone())?,
+        store,
+        Hubs::default(),
+        runtime::Handle::current(),
+        config,
+    ))
+}
+
+fn session_config(config: &Config) -> session::Config {
+    session::Config {
+        ping_interval_ms: config.connection.ws.ping_interval_ms,
+        pong_timeout_ms: config.connection.ws.pong_interval_ms,
+        auth_timeout_ms: config.hub.authenticate_request_timeout_ms,
+        messages_per_second: config.session.rate_limit,
+        channels_max: config.session.channels_max,
+        pending_max: config.session.pending_requests_max,
+        message_bytes_max: config.session.message_bytes_max,
+        unreadable_max: config.session.unreadable_messages_max,
+    }
+}
+
+fn shard_config(config: &Config, node: u64, generation: u64) -> shard::Config {
+    let channel = &config.channel;
+    shard::Config {
+        node,
+        generation,
+        index: 0,
+        count: 1,
+        seed: 0,
+        history: HistoryBounds {
+            messages_max: if channel.enable_live_history { channel.max_live_history_size } else { 0 },
+            bytes_max: channel.live_history_bytes_max,
+        },
+        retain_ms: channel.retain_msg_duration_ms,
+        close_ms: channel.close_timeout_ms,
+        occupancy_ms: channel.occupancy_interval_ms,
+        waiting_max: channel.waiting_publishes_max,
+        channels_max: channel.open_max,
+    }
+}
+
+fn edge_options(config: &Config) -> edge::Options {
+    edge::Options {
+        message_bytes_max: config.session.message_bytes_max,
+        outbox_bytes_max: config.connection.ws.msg_send_buffer_size,
+        sse_outbox_bytes_max: config.connection.sse.msg_buffer_size,
+        header_timeout_ms: config.connection.header_timeout_ms,
+        write_timeout_ms: config.connection.write_timeout_ms,
+        ..edge::Options::default()
+    }
+}

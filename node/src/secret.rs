@@ -1,0 +1,36 @@
+//! The secret that signs session tokens, where none is configured: made once, kept in the data folder.
+
+use std::{
+    io::{ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use anyhow::Context;
+
+use crate::random;
+
+const FILE: &str = "session.secret";
+
+/// The secret of this data folder. Readable by the node's user alone.
+pub fn read_or_make(folder: &Path) -> anyhow::Result<Vec<u8>> {
+    let path = folder.join(FILE);
+    match std::fs::read(&path) {
+        Ok(secret) => return Ok(secret),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("{} can't be read", path.display())),
+    }
+    let secret = format!("{:032x}{:032x}", random::secret(), random::secret()).into_bytes();
+    // Written beside and renamed, so that no half of a secret is ever read.
+    let new = folder.join(format!("{FILE}.new"));
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)
+        .and_then(|mut file| file.write_all(&secret).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&new, &path))
+        .with_context(|| format!("{} can't be written", path.display()))?;
+    Ok(secret)
+}
