@@ -1,1 +1,287 @@
+//! What tenants set, from its sources to the compiled form that everything else reads.
+//!
+//! A change goes to its source first and then, from all sources together, to a new [`Compiled`], which is published
+//! whole. Whoever keeps something that follows from settings subscribes and compares.
 
+mod document;
+pub mod file;
+mod refusal;
+mod sources;
+pub mod sqlite;
+
+pub use refusal::{OpenError, Refusal};
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use appsockets_core::{
+    channel::is_valid_name,
+    settings::{
+        compile::Compiled,
+        entry::{Entry, ResourceId, Source},
+        hub::Hub,
+        resource::{HubSpec, Resource},
+        snapshot::Snapshot,
+    },
+};
+use arc_swap::ArcSwap;
+use sqlx::SqlitePool;
+use tokio::{
+    sync::{Mutex, watch},
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{error, info, warn};
+
+use self::{
+    file::Watched,
+    refusal::list,
+    sources::Sources,
+    sqlite::{Change, Table},
+};
+
+/// How settings are kept on this node.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A file of resources, in YAML.
+    pub file: Option<PathBuf>,
+    /// How often the file is looked at.
+    pub file_interval: Duration,
+    /// How often the database is looked at, in case a change was not told.
+    pub database_interval: Duration,
+    /// What a hub gets that is made because a client named it; None: no hubs are made so.
+    pub dynamic: Option<HubSpec>,
+    /// Hubs made so, at most.
+    pub dynamic_hubs_max: usize,
+    /// Resources in the database, at most, not counting those hubs.
+    pub resources_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            file: None,
+            file_interval: Duration::from_secs(1),
+            database_interval: Duration::from_secs(5),
+            dynamic: None,
+            dynamic_hubs_max: 10_000,
+            resources_max: 100_000,
+        }
+    }
+}
+
+/// All settings of this node.
+#[derive(Debug)]
+pub struct Settings {
+    options: Options,
+    table: Table,
+    sources: Mutex<Sources>,
+    current: ArcSwap<Compiled>,
+    changes: watch::Sender<Arc<Compiled>>,
+}
+
+impl Settings {
+    /// Reads all sources. The pool's tables must be up to date.
+    ///
+    /// # Errors
+    /// The file is there and has anything wrong, or the database failed.
+    pub async fn open(options: Options, pool: SqlitePool) -> Result<Settings, OpenError> {
+        if let Some(spec) = &options.dynamic {
+            let problems = Resource::Hub { name: "demo".to_string(), spec: spec.clone() }.problems();
+            if !problems.is_empty() {
+                return Err(OpenError::Dynamic(problems));
+            }
+        }
+        let mut sources = Sources::default();
+        if let Some(path) = &options.file {
+            sources.file = Watched::new(path).read().await.map_err(OpenError::File)?;
+        }
+        let settings = Settings {
+            options,
+            table: Table::new(pool),
+            sources: Mutex::new(Sources::default()),
+            current: ArcSwap::default(),
+            changes: watch::Sender::default(),
+        };
+        settings.reload(&mut sources).await?;
+        settings.publish(&mut sources);
+        *settings.sources.lock().await = sources;
+        Ok(settings)
+    }
+
+    /// What is in force. Costs next to nothing.
+    pub fn current(&self) -> Arc<Compiled> {
+        self.current.load_full()
+    }
+
+    /// A hub, if there is one of this name.
+    pub fn hub(&self, name: &str) -> Option<Arc<Hub>> {
+        self.current.load().hubs.get(name).cloned()
+    }
+
+    /// Tells of each change; several in quick succession may be told as one.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Compiled>> {
+        self.changes.subscribe()
+    }
+
+    /// The entries that count, as their sources gave them. They hold secrets.
+    pub async fn snapshot(&self) -> Snapshot {
+        self.sources.lock().await.snapshot.clone()
+    }
+
+    /// Writes a resource for the administration interface. In force when it returns.
+    ///
+    /// # Errors
+    /// The resource is not valid, its hub does not exist or is managed elsewhere, there are too many, or the database
+    /// failed.
+    pub async fn apply(&self, resource: Resource) -> Result<Arc<Entry>, Refusal> {
+        let problems = resource.problems();
+        if !problems.is_empty() {
+            return Err(Refusal::Invalid(problems));
+        }
+        let mut sources = self.sources.lock().await;
+        let id = resource.id();
+        sources.snapshot.may_change(&id, Source::Api)?;
+        if sources.count(Source::Api) >= self.options.resources_max && !sources.database.contains_key(&id) {
+            return Err(Refusal::TooManyResources(self.options.resources_max));
+        }
+        let Change { before, after, done: entry } = self.table.put(resource).await?;
+        self.follow(&mut sources, before, after, Some(entry.clone())).await?;
+        Ok(entry)
+    }
+
+    /// Removes a resource for the administration interface; with a hub, everything of that hub. Out of force when it
+    /// returns.
+    ///
+    /// # Errors
+    /// There is no such resource, it is managed elsewhere, or the database failed.
+    pub async fn remove(&self, id: &ResourceId) -> Result<(), Refusal> {
+        let mut sources = self.sources.lock().await;
+        sources.snapshot.may_change(id, Source::Api)?;
+        self.table.remove(id).await?;
+        self.reload(&mut sources).await?;
+        self.publish(&mut sources);
+        Ok(())
+    }
+
+    /// The hub of this name, which is made with the default settings if there is none and the node makes hubs so.
+    ///
+    /// # Errors
+    /// There is no such hub and none is made: that is switched off, the name is not valid, or there are too many.
+    pub async fn create_dynamic(&self, name: &str) -> Result<Arc<Hub>, Refusal> {
+        if let Some(hub) = self.hub(name) {
+            return Ok(hub);
+        }
+        let not_found = || Refusal::HubNotFound(name.into());
+        let spec = self.options.dynamic.as_ref().filter(|_| is_valid_name(name)).ok_or_else(not_found)?;
+        let mut sources = self.sources.lock().await;
+        if let Some(hub) = self.hub(name) {
+            return Ok(hub);
+        }
+        if sources.count(Source::Dynamic) >= self.options.dynamic_hubs_max {
+            return Err(Refusal::TooManyDynamicHubs(self.options.dynamic_hubs_max));
+        }
+        let Change { before, after, done: entry } = self.table.create_dynamic(name, spec).await?;
+        self.follow(&mut sources, before, after, entry).await?;
+        self.hub(name).ok_or_else(not_found)
+    }
+
+    /// Looks at the file and the database for ever: for a change by hand, by another process, or whose notice was lost.
+    pub async fn watch(&self) {
+        tokio::join!(self.watch_file(), self.watch_database());
+    }
+
+    async fn watch_file(&self) {
+        let Some(path) = &self.options.file else { return };
+        let mut watched = Watched::new(path);
+        let mut ticks = ticks(self.options.file_interval);
+        loop {
+            ticks.tick().await;
+            match watched.poll().await {
+                None => {}
+                Some(Ok(entries)) => {
+                    let mut sources = self.sources.lock().await;
+                    sources.file = entries;
+                    self.publish(&mut sources);
+                }
+                Some(Err(problems)) => error!(
+                    problems = %list(&problems),
+                    "The new version of the file of hubs can't be used: the last good one stays in force."
+                ),
+            }
+        }
+    }
+
+    async fn watch_database(&self) {
+        let mut ticks = ticks(self.options.database_interval);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.check_database().await {
+                error!(%error, "The database of settings can't be read: what was read last stays in force.");
+            }
+        }
+    }
+
+    async fn check_database(&self) -> sqlx::Result<()> {
+        let mut sources = self.sources.lock().await;
+        if sources.seen != Some(self.table.revision().await?) {
+            self.reload(&mut sources).await?;
+            self.publish(&mut sources);
+        }
+        Ok(())
+    }
+
+    /// After a write: takes over the entry alone if nobody else has written, because reading everything takes long.
+    async fn follow(
+        &self,
+        sources: &mut Sources,
+        before: i64,
+        after: i64,
+        entry: Option<Arc<Entry>>,
+    ) -> sqlx::Result<()> {
+        match entry {
+            Some(entry) if sources.whole && sources.seen == Some(before) => {
+                sources.database.insert(entry.id.clone(), entry);
+                sources.seen = Some(after);
+            }
+            _ => self.reload(sources).await?,
+        }
+        self.publish(sources);
+        Ok(())
+    }
+
+    async fn reload(&self, sources: &mut Sources) -> sqlx::Result<()> {
+        sources.take(self.table.list().await?);
+        Ok(())
+    }
+
+    /// Puts into force what the sources say now.
+    fn publish(&self, sources: &mut Sources) {
+        sources.merge();
+        let previous = self.current();
+        let compiled = Arc::new(sources.snapshot.compile(Some(&previous)));
+        if compiled.revision == previous.revision {
+            return;
+        }
+        report(&compiled, &previous);
+        self.current.store(compiled.clone());
+        self.changes.send_replace(compiled);
+    }
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+fn report(compiled: &Compiled, previous: &Compiled) {
+    let changed = compiled.changed(previous);
+    info!(revision = %compiled.revision, hubs = compiled.hubs.len(), changed = changed.len(), "Settings are in force.");
+    for (hub, problems) in &compiled.problems {
+        if previous.problems.get(hub) != Some(problems) {
+            warn!(%hub, problems = %list(problems), "Some settings of the hub can't be used as they are.");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

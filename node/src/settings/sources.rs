@@ -1,0 +1,54 @@
+//! The settings of each source, side by side.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use appsockets_core::settings::{
+    entry::{Entry, ResourceId, Source},
+    snapshot::Snapshot,
+};
+use tracing::error;
+
+use super::sqlite::{Listing, Unreadable};
+
+/// What each source last said, and what follows from it.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    pub(super) file: Vec<Arc<Entry>>,
+    pub(super) database: BTreeMap<ResourceId, Arc<Entry>>,
+    /// The revision of the database that `database` holds.
+    pub(super) seen: Option<i64>,
+    /// Whether `database` holds all of it.
+    pub(super) whole: bool,
+    pub(super) snapshot: Snapshot,
+}
+
+impl Sources {
+    /// Takes over all that the database holds.
+    pub(super) fn take(&mut self, listing: Listing) {
+        let withheld: HashSet<_> = listing.unreadable.iter().map(|row| row.hub.clone()).collect();
+        let is_withheld = |entry: &Arc<Entry>| withheld.contains(&entry.id.hub);
+        // A hub of which a row can't be used stays as it was, or is left out: what lacks may be what protects it.
+        let kept = self.database.values().filter(|entry| is_withheld(entry)).cloned();
+        let read = listing.entries.into_iter().filter(|entry| !is_withheld(entry));
+        self.database = kept.chain(read).map(|entry| (entry.id.clone(), entry)).collect();
+        self.seen = Some(listing.revision);
+        self.whole = listing.unreadable.is_empty();
+        for Unreadable { hub, row, reason } in listing.unreadable {
+            error!(%hub, %row, %reason, "A resource in the database can't be used, so its hub stays as it was.");
+        }
+    }
+
+    /// Rows of the database.
+    pub(super) fn count(&self, source: Source) -> usize {
+        self.database.values().filter(|entry| entry.source == source).count()
+    }
+
+    /// Puts together what all sources say.
+    pub(super) fn merge(&mut self) {
+        let entries = self.file.iter().chain(self.database.values()).cloned();
+        self.snapshot = Snapshot::from_sources(entries);
+    }
+}

@@ -1,0 +1,246 @@
+//! Settings in the node's SQLite database: what came through the administration interface, and the hubs that were made
+//! for clients.
+
+use std::sync::Arc;
+
+use appsockets_core::{
+    channel::HubId,
+    settings::{
+        entry::{Entry, ResourceId, ResourceKind, Source},
+        resource::{HubSpec, Resource},
+    },
+};
+use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
+
+/// The tables of `migrations/0001_settings.sql`.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pool: SqlitePool,
+}
+
+/// All that the table holds at one moment.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub revision: i64,
+    pub entries: Vec<Arc<Entry>>,
+    /// Rows that this version of the node can't use.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A row that can't be used.
+#[derive(Debug)]
+pub struct Unreadable {
+    pub hub: HubId,
+    /// Its kind and name.
+    pub row: String,
+    /// A sentence for the log, without the row's content.
+    pub reason: &'static str,
+}
+
+/// What a write did.
+#[derive(Debug)]
+pub struct Change<T> {
+    /// The table's revision just before, and just after.
+    pub before: i64,
+    pub after: i64,
+    pub done: T,
+}
+
+/// Why a write was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error("there is no hub {0} in the database: create it first")]
+    HubNotFound(HubId),
+    #[error("there is no {0} in the database")]
+    NotFound(ResourceId),
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Table {
+    /// Takes the pool of a database whose tables are up to date. Uses one connection at a time.
+    pub fn new(pool: SqlitePool) -> Table {
+        Table { pool }
+    }
+
+    /// Rises with each change, whoever makes it.
+    pub async fn revision(&self) -> sqlx::Result<i64> {
+        revision(&mut *self.pool.acquire().await?).await
+    }
+
+    pub async fn list(&self) -> sqlx::Result<Listing> {
+        // One transaction, so that the revision is that of the rows.
+        let mut transaction = self.pool.begin().await?;
+        let mut listing = Listing { revision: revision(&mut transaction).await?, ..Listing::default() };
+        let rows = sqlx::query("SELECT hub, kind, name, source, uid, generation, resource FROM settings")
+            .fetch_all(&mut *transaction)
+            .await?;
+        for row in &rows {
+            match decode(row)? {
+                Ok(entry) => listing.entries.push(Arc::new(entry)),
+                Err(unreadable) => listing.unreadable.push(unreadable),
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Writes a resource for the administration interface. One that says the same already is left alone.
+    ///
+    /// # Errors
+    /// The hub of the resource is not in the table, or the database failed.
+    pub async fn put(&self, resource: Resource) -> Result<Change<Arc<Entry>>, WriteError> {
+        let id = resource.id();
+        let mut transaction = self.begin().await?;
+        let before = revision(&mut transaction).await?;
+        if id.kind != ResourceKind::Hub && find(&mut transaction, &ResourceId::hub(id.hub.clone())).await?.is_none() {
+            return Err(WriteError::HubNotFound(id.hub));
+        }
+        let held = find(&mut transaction, &id).await?;
+        let json = json(&resource)?;
+        if let Some(held) = held.filter(|held| held.source == Source::Api.name() && held.json == json) {
+            let entry = Entry::new(Source::Api, held.uid, held.generation, resource);
+            return Ok(Change { before, after: before, done: Arc::new(entry) });
+        }
+        let row = sqlx::query(
+            "INSERT INTO settings (hub, kind, name, source, uid, generation, resource) VALUES (?, ?, ?, 'api', ?, 1, ?)
+             ON CONFLICT (hub, kind, name) DO UPDATE
+             SET source = excluded.source, generation = generation + 1, resource = excluded.resource
+             RETURNING uid, generation",
+        )
+        .bind(&*id.hub)
+        .bind(id.kind.name())
+        .bind(&*id.name)
+        .bind(new_uid()?)
+        .bind(json)
+        .fetch_one(&mut *transaction)
+        .await?;
+        let entry =
+            Entry::new(Source::Api, row.try_get::<String, _>(0)?, row.try_get::<i64, _>(1)?.cast_unsigned(), resource);
+        commit(transaction, before, Arc::new(entry)).await
+    }
+
+    /// Makes a hub for a client that named it. None: there is one of this name, made by somebody else.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn create_dynamic(&self, hub: &str, spec: &HubSpec) -> Result<Change<Option<Arc<Entry>>>, WriteError> {
+        let resource = Resource::Hub { name: hub.to_string(), spec: spec.clone() };
+        let uid = new_uid()?;
+        let mut transaction = self.begin().await?;
+        let before = revision(&mut transaction).await?;
+        let inserted = sqlx::query(
+            "INSERT INTO settings (hub, kind, name, source, uid, generation, resource)
+             VALUES (?, 'Hub', ?, 'dynamic', ?, 1, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(hub)
+        .bind(hub)
+        .bind(&uid)
+        .bind(json(&resource)?)
+        .execute(&mut *transaction)
+        .await?;
+        let entry = (inserted.rows_affected() > 0).then(|| Arc::new(Entry::new(Source::Dynamic, uid, 1, resource)));
+        commit(transaction, before, entry).await
+    }
+
+    /// Removes a resource; with a hub, everything of that hub, so that a later one of the same name inherits nothing.
+    ///
+    /// # Errors
+    /// There is no such resource, or the database failed.
+    pub async fn remove(&self, id: &ResourceId) -> Result<Change<()>, WriteError> {
+        let mut transaction = self.begin().await?;
+        let before = revision(&mut transaction).await?;
+        let removed = sqlx::query("DELETE FROM settings WHERE hub = ? AND kind = ? AND name = ?")
+            .bind(&*id.hub)
+            .bind(id.kind.name())
+            .bind(&*id.name)
+            .execute(&mut *transaction)
+            .await?;
+        if removed.rows_affected() == 0 {
+            return Err(WriteError::NotFound(id.clone()));
+        }
+        if id.kind == ResourceKind::Hub {
+            sqlx::query("DELETE FROM settings WHERE hub = ?").bind(&*id.hub).execute(&mut *transaction).await?;
+        }
+        commit(transaction, before, ()).await
+    }
+
+    /// Locks the file for writing at once: one that reads first and writes later may find that it can't.
+    async fn begin(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
+        self.pool.begin_with("BEGIN IMMEDIATE").await
+    }
+}
+
+/// A row as it is compared with.
+struct Held {
+    source: String,
+    uid: String,
+    generation: u64,
+    json: String,
+}
+
+async fn find(connection: &mut SqliteConnection, id: &ResourceId) -> sqlx::Result<Option<Held>> {
+    let row =
+        sqlx::query("SELECT source, uid, generation, resource FROM settings WHERE hub = ? AND kind = ? AND name = ?")
+            .bind(&*id.hub)
+            .bind(id.kind.name())
+            .bind(&*id.name)
+            .fetch_optional(connection)
+            .await?;
+    row.map(|row| {
+        Ok(Held {
+            source: row.try_get("source")?,
+            uid: row.try_get("uid")?,
+            generation: row.try_get::<i64, _>("generation")?.cast_unsigned(),
+            json: row.try_get("resource")?,
+        })
+    })
+    .transpose()
+}
+
+async fn revision(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT revision FROM settings_revision").fetch_one(connection).await
+}
+
+async fn commit<T>(mut transaction: Transaction<'_, Sqlite>, before: i64, done: T) -> Result<Change<T>, WriteError> {
+    let after = revision(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Change { before, after, done })
+}
+
+/// A row that is not what this version would have written is told apart from a database that fails.
+fn decode(row: &SqliteRow) -> sqlx::Result<Result<Entry, Unreadable>> {
+    let (hub, kind, name): (String, String, String) = (row.try_get("hub")?, row.try_get("kind")?, row.try_get("name")?);
+    let (source, uid): (String, String) = (row.try_get("source")?, row.try_get("uid")?);
+    let generation = row.try_get::<i64, _>("generation")?.cast_unsigned();
+    let json: String = row.try_get("resource")?;
+    let id = ResourceKind::from_name(&kind).map(|kind| ResourceId::new(kind, &*hub, &*name));
+    let entry = usable(&json, id.as_ref())
+        .and_then(|resource| {
+            let source = Source::from_name(&source).ok_or("its source is unknown")?;
+            Ok(Entry::new(source, uid, generation, resource))
+        })
+        .map_err(|reason| Unreadable { hub: hub.into(), row: format!("{kind} {name}"), reason });
+    Ok(entry)
+}
+
+fn usable(json: &str, id: Option<&ResourceId>) -> Result<Resource, &'static str> {
+    let resource: Resource = serde_json::from_str(json).map_err(|_| "its content is not that of its kind")?;
+    if Some(&resource.id()) != id {
+        return Err("its content is about another resource");
+    }
+    if !resource.problems().is_empty() {
+        return Err("its content is not valid");
+    }
+    Ok(resource)
+}
+
+fn json(resource: &Resource) -> sqlx::Result<String> {
+    serde_json::to_string(resource).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+/// 128 random bits in hexadecimal digits.
+fn new_uid() -> sqlx::Result<String> {
+    let high = getrandom::u64().map_err(|error| sqlx::Error::Encode(error.into()))?;
+    let low = getrandom::u64().map_err(|error| sqlx::Error::Encode(error.into()))?;
+    Ok(format!("{high:016x}{low:016x}"))
+}
