@@ -136,8 +136,7 @@ impl Config {
     }
 
     pub fn parse(text: &str) -> anyhow::Result<Config> {
-        let config: Config =
-            if text.trim().is_empty() { Config::default() } else { serde_saphyr::from_str(text)? };
+        let config: Config = if text.trim().is_empty() { Config::default() } else { serde_saphyr::from_str(text)? };
         config.check()?;
         Ok(config)
     }

@@ -13,8 +13,8 @@ use crate::{
     auth::Authenticator,
     config::Config,
     edge::{self, Connections, Worker, clock},
-    engine::{Engine, Hubs, Mail, Shared, Ticket},
-    http, random, secret,
+    engine::{Engine, Handles, Hubs, Mail, Shared, Ticket},
+    http, secret,
     settings::{self, Settings},
     store::{self, MessageStore},
 };
@@ -142,18 +142,20 @@ fn settings_options(config: &Config, hubs: Option<PathBuf>) -> settings::Options
 }
 
 fn shared(config: &Config, settings: Settings, store: MessageStore) -> anyhow::Result<Shared> {
-    let node = random::number();
-    let generation = clock::now().unix_ms;
-    Ok(Shared::new(
-        session_config(config),
-        shard_config(config, node, generation),
-        settings,
-        Authenticator::new(config.auth.clone())?,
+    Ok(Shared {
+        session: session_config(config),
+        shard: shard_config(config),
+        history_page_max: config.channel.history_page_size,
+        restore_window_ms: config.session.restore_window_ms,
+        parked_max: config.session.restorable_max,
+        settings: Arc::new(settings),
+        auth: Authenticator::new(config.auth.clone())?,
         store,
-        Hubs::default(),
-        runtime::Handle::current(),
-        config,
-    ))
+        hubs: Hubs::default(),
+        runtime: runtime::Handle::current(),
+        workers: config.workers,
+        handles: Handles::default(),
+    })
 }
 
 fn session_config(config: &Config) -> session::Config {
@@ -169,11 +171,13 @@ fn session_config(config: &Config) -> session::Config {
     }
 }
 
-fn shard_config(config: &Config, node: u64, generation: u64) -> shard::Config {
+/// Of all shards; each has its own index, count and seed.
+fn shard_config(config: &Config) -> shard::Config {
     let channel = &config.channel;
     shard::Config {
-        node,
-        generation,
+        // One node in a view of its own needs no name; its generations tell its epochs apart.
+        node: 0,
+        generation: clock::now().unix_ms,
         index: 0,
         count: 1,
         seed: 0,

@@ -9,6 +9,7 @@ use appsockets_core::{
     identity::Identity,
     serial::Serial,
     session::{Carried, event::HistoryPage},
+    settings::compile::Compiled,
     shard::{
         self,
         request::{Ask, Publish, Request},
@@ -18,7 +19,7 @@ use appsockets_core::{
 use tokio::sync::oneshot;
 
 use super::{Engine, RestoreKey, VIEW};
-use crate::{edge::Outboxes, settings::Compiled};
+use crate::edge::Outboxes;
 
 /// One who publishes without a session and waits for the outcome.
 pub type Caller = oneshot::Sender<Result<Serial, ErrorCode>>;

@@ -22,7 +22,7 @@ use appsockets_core::{
     code::CloseCode,
     fanout::{Fanout, Subscriber},
     session::{self, Session},
-    settings::hub::Hub,
+    settings::{compile::Compiled, hub::Hub},
     shard::{self, Shard, request::Listener},
     time::Now,
 };
@@ -32,14 +32,13 @@ pub use encode::Encoding;
 pub use hubs::{Hubs, Seat};
 pub use mail::{Caller, Mail};
 pub use parked::RestoreKey;
-pub use shared::{Shared, Ticket};
+pub use shared::{Handles, Shared, Ticket};
 
 use crate::{
     codec,
     edge::{Closed, ConnId, Handler, Opening, Outboxes, Transport},
     engine::{entry::Entry, posting::Posting, timers::Timers},
     random,
-    settings::Compiled,
 };
 
 /// The only view of a node that has no peers.
@@ -77,7 +76,7 @@ impl Engine {
         let now = crate::edge::clock::now();
         settings.hubs.values().for_each(|hub| shard.set_hub(now, hub.clone()));
         Engine {
-            listener: Listener { node: shared.node, worker },
+            listener: Listener { node: shared.shard.node, worker },
             settings,
             shard,
             fanout: Fanout::new(random::number()),

@@ -38,8 +38,6 @@ pub struct Ticket {
 
 /// Everything of a node that its workers use together.
 pub struct Shared {
-    pub node: u64,
-    pub generation: u64,
     pub session: session::Config,
     /// But for what differs from shard to shard.
     pub shard: shard::Config,
@@ -56,8 +54,12 @@ pub struct Shared {
     /// For what has to wait.
     pub runtime: runtime::Handle,
     pub workers: u16,
-    handles: OnceLock<Vec<WorkerHandle<Ticket, Mail>>>,
+    pub handles: Handles,
 }
+
+/// The workers, once they have been started.
+#[derive(Default)]
+pub struct Handles(OnceLock<Vec<WorkerHandle<Ticket, Mail>>>);
 
 impl Shared {
     pub fn workers(&self) -> usize {
@@ -76,11 +78,11 @@ impl Shared {
     /// Makes the workers known to each other. Mail before that is refused as if the worker were gone.
     pub fn connect(&self, handles: Vec<WorkerHandle<Ticket, Mail>>) {
         // Called once, by the one who has started the workers.
-        let _ = self.handles.set(handles);
+        let _ = self.handles.0.set(handles);
     }
 
     pub fn mail(&self, worker: u16, mail: Mail) -> Result<(), MailError<Mail>> {
-        match self.handles.get().and_then(|handles| handles.get(usize::from(worker))) {
+        match self.handles.0.get().and_then(|handles| handles.get(usize::from(worker))) {
             Some(handle) => handle.mail(mail),
             None => Err(MailError::Gone(mail)),
         }

@@ -68,7 +68,7 @@ async fn find_hub(node: &Node, name: &str) -> Result<Arc<Hub>, Problem> {
         None => {
             let (shared, name) = (node.shared.clone(), name.to_owned());
             let created = node.shared.runtime.spawn(async move { shared.settings.create_dynamic(&name).await });
-            created.await.map_err(|_| ErrorCode::Internal)?.map_err(|error| ErrorCode::from(&error).into())
+            created.await.map_err(|_| ErrorCode::Internal)?.map_err(|refusal| refusal.code().into())
         }
     }
 }

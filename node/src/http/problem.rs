@@ -42,7 +42,9 @@ impl IntoResponse for Problem {
 /// The status that says the same to those who know only HTTP.
 fn status(code: ErrorCode) -> StatusCode {
     match code {
-        ErrorCode::RateLimited | ErrorCode::HubRateLimited | ErrorCode::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::RateLimited | ErrorCode::HubRateLimited | ErrorCode::TooManyRequests => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         ErrorCode::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::ChannelDenied | ErrorCode::OriginDenied => StatusCode::FORBIDDEN,
         ErrorCode::AuthFailed

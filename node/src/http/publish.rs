@@ -30,8 +30,8 @@ pub async fn publish(
 ) -> Result<Response, Problem> {
     let admitted = Visitor { hub: &hub, headers: &headers, token: None }.admit(&node).await?;
     admitted.must_be_somebody()?;
-    let publishes = codec::decode_publishes(&body)
-        .map_err(|error| Problem { code: error.code, detail: Some(error.detail) })?;
+    let publishes =
+        codec::decode_publishes(&body).map_err(|error| Problem { code: error.code, detail: Some(error.detail) })?;
     let cost = u32::try_from(publishes.len().max(1)).unwrap_or(u32::MAX);
     if !node.shared.hubs.admits(&admitted.hub, cost, clock::now()) {
         return Err(ErrorCode::HubRateLimited.into());

@@ -23,7 +23,6 @@ pub async fn connect(
     let visitor = Visitor { hub: &hub, headers: request.headers(), token: token.as_deref() };
     let admitted = visitor.admit(&node).await?;
     let seat = admitted.seat(&node)?;
-    let ticket =
-        Ticket { hub: admitted.hub, seat, identity: admitted.identity, channels: Vec::new(), restore: None };
+    let ticket = Ticket { hub: admitted.hub, seat, identity: admitted.identity, channels: Vec::new(), restore: None };
     Ok(node.worker.accept_websocket(request, Subprotocols::Ours, ticket))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use appsockets_core::{
     channel::ChannelKey,
+    code::ErrorCode,
     message::Message,
     session::{event::HistoryPage, request::HistoryBound},
 };
@@ -50,6 +51,15 @@ pub enum StoreError {
     /// The database failed: disk full, locked for too long, damaged…
     #[error("the database failed: {0}")]
     Failed(Arc<sqlx::Error>),
+}
+
+impl From<&StoreError> for ErrorCode {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::UnknownEpoch | StoreError::BadBound => ErrorCode::BadSerial,
+            StoreError::OutOfRange | StoreError::Closed | StoreError::Failed(_) => ErrorCode::HistoryFailed,
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
