@@ -99,9 +99,36 @@ codes! {
     Replaced = 4106, "replaced", false, "The session was restored by another connection, which now holds it.";
 }
 
+/// The error codes as a Markdown table, for `docs/protocol.md`.
+pub fn error_table() -> String {
+    let rows = ErrorCode::ALL.iter().map(|code| row(code.code(), code.name(), code.message(), code.retry()));
+    table("try again", rows)
+}
+
+/// The close codes as a Markdown table, for `docs/protocol.md`.
+pub fn close_table() -> String {
+    let rows = CloseCode::ALL.iter().map(|code| row(code.code(), code.name(), code.message(), code.reconnect()));
+    table("connect again", rows)
+}
+
+fn table(flag: &str, rows: impl Iterator<Item = String>) -> String {
+    format!("| code | name | meaning | {flag} |\n| --- | --- | --- | --- |\n") + &rows.collect::<String>()
+}
+
+fn row(code: u16, name: &str, message: &str, flag: bool) -> String {
+    format!("| {code} | `{name}` | {message} | {} |\n", if flag { "yes" } else { "no" })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{CloseCode, ErrorCode};
+    use super::{CloseCode, ErrorCode, close_table, error_table};
+
+    #[test]
+    fn tables_have_a_row_for_each_code() {
+        assert_eq!(error_table().lines().count(), 2 + ErrorCode::ALL.len());
+        assert_eq!(close_table().lines().count(), 2 + CloseCode::ALL.len());
+        assert!(close_table().contains("| 4000 | `drained` | The node stops: connect again. | yes |\n"));
+    }
 
     #[test]
     fn numbers_rise_and_names_are_unique() {
