@@ -1,1 +1,70 @@
-fn main() {}
+//! Every developer and CI command of AppSockets: `cargo xtask` lists them, `cargo xtask COMMAND --help` explains one.
+//!
+//! Continuous integration runs `lint` and `test --yes` and nothing else, so what passes here passes there.
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+mod autobahn;
+mod dev;
+mod fuzz;
+mod generate;
+mod lint;
+mod needs;
+mod process;
+mod region;
+mod root;
+mod rules;
+mod test;
+mod tools;
+
+/// The commands of an AppSockets developer.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", arg_required_else_help = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node with a demonstration hub
+    Dev(dev::Options),
+    /// Install what the tests need, and run them all
+    Test(test::Options),
+    /// Check format, clippy, licences and the house rules
+    Lint(lint::Options),
+    /// Write the generated parts of the documents
+    Generate,
+    /// Let the Autobahn suite judge the WebSocket framing
+    Autobahn(autobahn::Options),
+    /// Feed the decoders with chance
+    Fuzz(fuzz::Options),
+}
+
+/// Whether the command may install what the machine lacks.
+#[derive(Args)]
+struct Consent {
+    /// Install missing packages of the distribution without asking
+    #[arg(long, env = "CI", hide_env_values = true)]
+    yes: bool,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Dev(options) => dev::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Lint(options) => lint::run(&options),
+        Command::Generate => generate::run(),
+        Command::Autobahn(options) => autobahn::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
