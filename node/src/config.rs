@@ -21,6 +21,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Threads that hold connections; 0: one for each core.
     pub workers: u16,
+    /// Whether `/` shows a page to try things with.
+    pub page: bool,
     pub engine: EngineConfig,
     pub hub: HubConfig,
     pub session: SessionConfig,
@@ -166,6 +168,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data: "data".into(),
             workers: 0,
+            page: false,
             engine: EngineConfig::default(),
             hub: HubConfig::default(),
             session: SessionConfig::default(),

@@ -32,6 +32,9 @@ struct Serve {
     /// The data folder, instead of the configured one.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Shows a page at `/` to try things with.
+    #[arg(long)]
+    page: bool,
 }
 
 #[derive(Subcommand)]
@@ -59,13 +62,14 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-async fn serve(Serve { config, hubs, listen, data }: Serve) -> anyhow::Result<()> {
+async fn serve(Serve { config, hubs, listen, data, page }: Serve) -> anyhow::Result<()> {
     let mut config = match config {
         Some(path) => Config::read(&path)?,
         None => Config::default(),
     };
     config.listen = listen.unwrap_or(config.listen);
     config.data = data.unwrap_or(config.data);
+    config.page |= page;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be listened to")?;
     let node = Node::start(config, hubs).await?;
     // The one line on standard output: whoever starts a node on port 0 learns the port from it.

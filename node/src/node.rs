@@ -154,6 +154,7 @@ fn shared(config: &Config, settings: Settings, store: MessageStore) -> anyhow::R
         hubs: Hubs::default(),
         runtime: runtime::Handle::current(),
         workers: config.workers,
+        page: config.page,
         handles: Handles::default(),
     })
 }

@@ -54,6 +54,8 @@ pub struct Shared {
     /// For what has to wait.
     pub runtime: runtime::Handle,
     pub workers: u16,
+    /// Whether `/` is a page to try things with.
+    pub page: bool,
     pub handles: Handles,
 }
 

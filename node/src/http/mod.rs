@@ -10,11 +10,11 @@ mod websocket;
 
 use std::sync::Arc;
 
+use appsockets_core::code::ErrorCode;
 use axum::{
     Router,
-    http::StatusCode,
-    response::IntoResponse,
-    routing::{get, post},
+    response::Html,
+    routing::{any, get, post},
 };
 
 pub use problem::Problem;
@@ -23,6 +23,9 @@ use crate::{
     edge::WorkerHandle,
     engine::{Mail, Shared, Ticket},
 };
+
+/// A page to try things with: connect, subscribe, publish, and see what comes.
+const PAGE: &str = include_str!("page.html");
 
 /// What the handlers of one worker work with.
 #[derive(Clone)]
@@ -34,11 +37,17 @@ pub struct Node {
 
 /// The routes of one worker.
 pub fn router(node: Node) -> Router {
+    let page = if node.shared.page { get(|| async { Html(PAGE) }) } else { any(nothing_here) };
     Router::new()
+        .route("/", page)
         .route("/hubs/{hub}/ws", get(websocket::connect))
         .route("/hubs/{hub}/sse", get(sse::connect))
         .route("/hubs/{hub}/publish", post(publish::publish).options(cors::preflight))
-        .route("/healthz", get(|| async { (StatusCode::OK, "ok\n") }))
-        .fallback(|| async { Problem::from(appsockets_core::code::ErrorCode::NotFound).into_response() })
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(nothing_here)
         .with_state(node)
+}
+
+async fn nothing_here() -> Problem {
+    ErrorCode::NotFound.into()
 }
