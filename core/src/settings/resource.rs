@@ -161,3 +161,25 @@ pub struct JwtSpec {
     /// The claim that holds the user id; `sub` unless given.
     pub user_claim: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Resource;
+
+    #[test]
+    fn what_is_not_known_is_refused_wherever_it_stands() {
+        for json in [
+            r#"{"kind":"Hub","name":"a","hub":"a"}"#,
+            r#"{"kind":"Hub","name":"a","spec":{"allowAnonymus":true}}"#,
+            r#"{"kind":"Hub","name":"a","spec":{"limits":{"x":1}}}"#,
+            r#"{"kind":"ChannelRules","hub":"a","name":"r","spec":{"allow_retain":true}}"#,
+            r#"{"kind":"Namespace","hub":"a","name":"n","spec":{"rules":"r","x":1}}"#,
+            r#"{"kind":"AuthProvider","hub":"a","name":"a","spec":{}}"#,
+            r#"{"kind":"AuthProvider","hub":"a","spec":{"http":{"url":"https://a","x":1}}}"#,
+            r#"{"kind":"AuthProvider","hub":"a","spec":{"jwt":{"key":"x"}}}"#,
+            r#"{"kind":"Pod","name":"a"}"#,
+        ] {
+            assert!(serde_json::from_str::<Resource>(json).is_err(), "{json}");
+        }
+    }
+}

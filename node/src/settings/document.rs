@@ -198,3 +198,51 @@ fn distance(from: &str, to: &str) -> usize {
     }
     row[to.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{distance, split};
+
+    fn lines(text: &str) -> Vec<(usize, usize)> {
+        split(text).into_iter().map(|document| (document.number, document.line)).collect()
+    }
+
+    #[test]
+    fn documents_and_their_lines() {
+        for (text, expected) in [
+            ("", vec![]),
+            ("\n# only a comment\n", vec![]),
+            ("a: 1", vec![(1, 1)]),
+            ("---\na: 1\n", vec![(1, 2)]),
+            ("# c\n\n---\n# c\na: 1\n---\n---\n\nb: 1\n", vec![(1, 5), (2, 9)]),
+            ("a: 1\r\n---\r\nb: 1\r\n", vec![(1, 1), (2, 3)]),
+            ("a: 1\n--- # c\nb: 1\n--- {c: 1}\n", vec![(1, 1), (2, 3), (3, 4)]),
+            ("a: 1\n...\n---\nb: 1\n", vec![(1, 1), (2, 4)]),
+            ("\u{feff}a: 1\n", vec![(1, 1)]),
+            ("a: |\n  -----BEGIN X-----\n  ---\n", vec![(1, 1)]),
+            ("a: |\n ---\n----\n", vec![(1, 1)]),
+        ] {
+            assert_eq!(lines(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn distances() {
+        for (from, to, expected) in
+            [("", "", 0), ("", "ab", 2), ("ab", "", 2), ("hub", "Hub", 1), ("kitten", "sitting", 3), ("abc", "abc", 0)]
+        {
+            assert_eq!(distance(from, to), expected, "{from} {to}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_distance_is_one(from in "[ab]{0,6}", by in "[ab]{0,6}", to in "[ab]{0,6}") {
+            prop_assert_eq!(distance(&from, &to), distance(&to, &from));
+            prop_assert_eq!(distance(&from, &to) == 0, from == to);
+            prop_assert!(distance(&from, &to) <= distance(&from, &by) + distance(&by, &to));
+        }
+    }
+}

@@ -128,3 +128,174 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use appsockets_core::settings::resource::Resource;
+    use proptest::prelude::*;
+
+    use super::{Watched, parse};
+
+    const GOOD: &str = r#"# All kinds.
+kind: Hub
+name: shop
+spec:
+  allowAnonymous: true
+  defaultRules: quiet
+  allowedOrigins: ["https://shop.example", "https://*.shop.example"]
+  limits: {connections: 1000}
+---
+kind: ChannelRules
+hub: shop
+name: quiet
+spec: {public: true, clientPublish: false}
+---
+kind: Namespace
+hub: shop
+name: orders
+spec: {rules: quiet}
+---
+kind: Channel
+hub: shop
+name: orders:all
+spec: {rules: quiet}
+---
+kind: AuthProvider
+hub: shop
+spec:
+  http:
+    url: https://shop.example/auth
+    headers: {X-Api-Key: hush}
+  jwt:
+    publicKey: |
+      -----BEGIN PUBLIC KEY-----
+      MCowBQYDK2VwAyEA
+      -----END PUBLIC KEY-----
+"#;
+
+    fn problems(text: &str) -> Vec<String> {
+        let problems = parse(text).expect_err(text);
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_kind_is_read() {
+        let resources = parse(GOOD).unwrap();
+        let ids: Vec<_> = resources.iter().map(|resource| resource.id().to_string()).collect();
+        let expected = [
+            "Hub shop",
+            "ChannelRules shop/quiet",
+            "Namespace shop/orders",
+            "Channel shop/orders:all",
+            "AuthProvider shop",
+        ];
+        assert_eq!(ids, expected);
+        let Resource::AuthProvider { spec, .. } = &resources[4] else { panic!("another kind") };
+        assert!(spec.jwt.as_ref().unwrap().public_key.as_ref().unwrap().ends_with("-----END PUBLIC KEY-----\n"));
+    }
+
+    /// The types for files and the one for everything else agree on what a resource is.
+    #[test]
+    fn what_is_read_is_what_json_says() {
+        for resource in parse(GOOD).unwrap() {
+            let json = serde_json::to_string(&resource).unwrap();
+            assert_eq!(serde_json::from_str::<Resource>(&json).unwrap(), resource);
+            // JSON is YAML. What belongs to the hub lacks its hub here, and nothing else.
+            let alone = format!(
+                "{json}\n---\n{{kind: Hub, name: shop}}\n---\n{{kind: ChannelRules, hub: shop, name: quiet}}\n"
+            );
+            match parse(&alone) {
+                Ok(resources) => assert_eq!(resources[0], resource),
+                Err(problems) => {
+                    assert!(problems.iter().all(|problem| problem.sentence.contains("already")), "{problems:?}")
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let hub = |spec: &str| format!("# c\n---\nkind: Hub\nname: shop\nspec:\n{spec}");
+        for (text, expected) in [
+            (
+                hub("  allowAnonymus: true"),
+                "document 1, line 6: There is no field `allowAnonymus`. Write `allowAnonymous`.",
+            ),
+            (hub("  limits:\n    connections: many"), "document 1, line 7: Write a whole number from 0 to 4294967295."),
+            (hub("  limits: {connections: 0}"), "document 1, line 3, spec.limits.connections: Write 1 or more"),
+            (hub("  allowAnonymous: maybe"), "document 1, line 6: Write true or false."),
+            (hub("  userChannel: true\n  userChannel: true"), "document 1, line 7: This key is there twice"),
+            (hub("  defaultRules: [a]"), "document 1, line 6: The text can't be read"),
+            (hub("  bad: [a"), "document 1, line 6: The text can't be read: unclosed bracket '['."),
+            (hub("  defaultRules: gone"), "Hub shop, spec.defaultRules: The hub shop has no channel rules gone"),
+            ("kind: hub\nname: shop\n".into(), "document 1, line 1, kind: Write `Hub`."),
+            ("kind: Pod\n".into(), "document 1, line 1, kind: Write one of `Hub`, `ChannelRules`,"),
+            ("name: shop\n".into(), "document 1, line 1, kind: Write one of `Hub`,"),
+            ("kind: Hub\n".into(), "document 1, line 1: The field `name` is missing: add it."),
+            ("kind: Hub\nname: shop\nhub: shop\n".into(), "document 1, line 3: There is no field `hub`."),
+            (
+                "kind: Namespace\nhub: shop\nname: n\n".into(),
+                "document 1, line 3: The field `spec` is missing: add it.",
+            ),
+            ("kind: ChannelRules\nhub: shop\nname: n\n".into(), "ChannelRules shop/n: There is no hub shop"),
+            ("just words\n".into(), "document 1, line 1: The text can't be read"),
+            ("kind: Hub\nname: a\n---\nkind: Hub\nname: a\n".into(), "document 2, line 4: Hub a is in line 1 already"),
+        ] {
+            let found = problems(&text);
+            assert_eq!(found.len(), 1, "{text}: {found:?}");
+            assert!(found[0].starts_with(expected), "{text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let text =
+            "kind: Hub\nname: ''\n---\nkind: Hub\nnam: a\n---\nkind: Hub\nname: b\nspec: {allowedOrigins: [x, y]}\n";
+        let found = problems(text);
+        assert_eq!(found.len(), 4, "{found:?}");
+    }
+
+    #[test]
+    fn a_mistake_shows_no_secret() {
+        for spec in ["{jwt: {secret: hush}}", "{jwt: {secret: [hush]}}", "{jwt: hush}", "hush", "{jwt: {secret: hush}"]
+        {
+            let found = problems(&format!("kind: AuthProvider\nhub: shop\nspec: {spec}\n")).concat();
+            assert!(!found.contains("hush"), "{found}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_it(text in "(\\PC|\n|---|kind: Hub\n|name: |spec:|[\\[{&*|>\t]){0,40}") {
+            let _ = parse(&text);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_being_written_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hubs.yaml");
+        std::fs::write(&path, GOOD).unwrap();
+        let mut watched = Watched::new(&path);
+        assert_eq!(watched.read().await.unwrap().len(), 5);
+        assert!(watched.poll().await.is_none());
+
+        for text in ["", "kind: Hub\nname: a\n", "kind: Hub\nname: a\n---\nkind: Hub\nname: b\n"] {
+            std::fs::write(&path, text).unwrap();
+            assert!(watched.poll().await.is_none(), "{text}");
+        }
+        assert_eq!(watched.poll().await.unwrap().unwrap().len(), 2);
+        assert!(watched.poll().await.is_none());
+
+        std::fs::remove_file(&path).unwrap();
+        assert!(watched.poll().await.is_none());
+        assert!(watched.poll().await.unwrap().is_err());
+        assert!(watched.poll().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_file_without_an_end_is_not_read_to_it() {
+        let refused = Watched::new("/dev/zero").read().await.unwrap_err();
+        assert!(refused[0].sentence.contains("larger than 16777216 bytes"), "{}", refused[0]);
+    }
+}

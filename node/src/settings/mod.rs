@@ -49,7 +49,7 @@ pub struct Options {
     pub database_interval: Duration,
     /// What a hub gets that is made because a client named it; None: no hubs are made so.
     pub dynamic: Option<HubSpec>,
-    /// Hubs made so, at most.
+    /// Hubs made so, at most. Each costs time in proportion to the hubs that there are.
     pub dynamic_hubs_max: usize,
     /// Resources in the database, at most, not counting those hubs.
     pub resources_max: usize,
@@ -62,7 +62,7 @@ impl Default for Options {
             file_interval: Duration::from_secs(1),
             database_interval: Duration::from_secs(5),
             dynamic: None,
-            dynamic_hubs_max: 10_000,
+            dynamic_hubs_max: 1_000,
             resources_max: 100_000,
         }
     }
@@ -195,18 +195,22 @@ impl Settings {
         let mut ticks = ticks(self.options.file_interval);
         loop {
             ticks.tick().await;
-            match watched.poll().await {
-                None => {}
-                Some(Ok(entries)) => {
-                    let mut sources = self.sources.lock().await;
-                    sources.file = entries;
-                    self.publish(&mut sources);
-                }
-                Some(Err(problems)) => error!(
-                    problems = %list(&problems),
-                    "The new version of the file of hubs can't be used: the last good one stays in force."
-                ),
+            self.check_file(&mut watched).await;
+        }
+    }
+
+    async fn check_file(&self, watched: &mut Watched) {
+        match watched.poll().await {
+            None => {}
+            Some(Ok(entries)) => {
+                let mut sources = self.sources.lock().await;
+                sources.file = entries;
+                self.publish(&mut sources);
             }
+            Some(Err(problems)) => error!(
+                problems = %list(&problems),
+                "The new version of the file of hubs can't be used: the last good one stays in force."
+            ),
         }
     }
 
