@@ -32,7 +32,7 @@ pub fn run(options: &Options) -> Result<()> {
     print!("{}", guide(address));
     let profile = if options.release { "release" } else { "debug" };
     let mut node = process::program(root::target().join(profile).join("appsockets-node"), ["--data"]);
-    node.arg(&data).args(["--hubs", "node/demo/hubs.yaml", "--listen", &address.to_string()]);
+    node.arg(&data).args(["--hubs", "node/demo/hubs.yaml", "--listen", &address.to_string(), "--page"]);
     Err(node.exec()).with_context(|| format!("could not start {}", Path::new(node.get_program()).display()))
 }
 
@@ -55,10 +55,11 @@ fn guide(address: SocketAddr) -> String {
         r#"
 A node with the hub "demo" comes up at http://{address}. Ctrl-C stops it.
 
-Connect a WebSocket tool as JSON, in one or several terminals:
+Open http://{address}/ in a browser: a page that hears the channel "news".
 
-    websocat --protocol appsockets.v1.json ws://{address}/hubs/demo/ws
-    npx wscat -s appsockets.v1.json -c ws://{address}/hubs/demo/ws
+Or connect a WebSocket tool (pip install websockets) in one or several terminals:
+
+    websockets ws://{address}/hubs/demo/ws
 
 and type:
 
