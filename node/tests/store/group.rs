@@ -1,18 +1,26 @@
 //! Many callers, few transactions.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use appsockets_core::{channel::ChannelKey, message::Message};
 use appsockets_node::store::StoreError;
 use futures_util::FutureExt;
-use tokio::task::{JoinSet, yield_now};
+use tokio::{
+    task::{JoinSet, yield_now},
+    time::timeout,
+};
 
 use crate::{Sqlite, batch, heavy, message, suite};
 
 const CALLERS: u64 = 64;
+
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn key(caller: u64) -> ChannelKey {
     ChannelKey::new("hub", format!("channel {caller}"))
@@ -116,7 +124,7 @@ async fn append_at_once(sqlite: &Sqlite, messages: impl Fn(u64) -> Vec<Message>)
         yield_now().await;
     }
     drop(held);
-    let mut outcomes = callers.join_all().await;
+    let mut outcomes = timeout(DEADLINE, callers.join_all()).await.unwrap();
     outcomes.sort_by_key(|(caller, _)| *caller);
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
