@@ -3,7 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Context;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{
+    Connection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
+};
 
 const FILE: &str = "appsockets.db";
 
@@ -62,9 +65,19 @@ async fn connect(folder: &Path, file: &Path) -> anyhow::Result<Database> {
         .synchronous(SqliteSynchronous::Full)
         .pragma("journal_size_limit", WAL_BYTES.to_string())
         .busy_timeout(BUSY_TIMEOUT);
-    let pool = |connections| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
     let writer = pool(1).connect_with(options.clone()).await?;
     sqlx::migrate!().run(&writer).await?;
     let readers = pool(READERS).connect_with(options.pragma("query_only", "ON").row_buffer_size(16)).await?;
     Ok(Database { writer, readers })
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // SQLite ends a transaction by itself when the disk is full or fails, but the connection goes on to count it
+        // as open and could begin no other, so it is replaced.
+        .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
 }
