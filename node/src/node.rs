@@ -1,6 +1,11 @@
 //! The composition root: the only place that knows which concrete parts a node is made of.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use appsockets_core::{
@@ -12,7 +17,7 @@ use tokio::runtime;
 use crate::{
     auth::Authenticator,
     config::Config,
-    edge::{self, Connections, Worker, clock},
+    edge::{self, Connections, Worker, WorkerHandle, clock},
     engine::{Engine, Handles, Hubs, Mail, Shared, Ticket},
     http, secret,
     settings::{self, Settings},
@@ -26,7 +31,7 @@ pub struct Node {
     connections: Arc<Connections>,
     drain_ms: u32,
     hub_close_ms: u64,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
 }
 
 impl Node {
@@ -43,23 +48,18 @@ impl Node {
         let database = store::open(&config.data).await?;
         let settings = Settings::open(settings_options(&config, hubs), database.writer().clone()).await?;
         let shared = Arc::new(shared(&config, settings, MessageStore::new(database))?);
-        let (address, listeners) = edge::listen(config.listen, usize::from(config.workers))
-            .with_context(|| format!("{} can't be listened on", config.listen))?;
+        let (address, listeners) =
+            listen(config.listen, config.workers).with_context(|| format!("{} can't be listened on", config.listen))?;
         let connections = Connections::new(config.connection.max);
         let mut workers = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
-            let (make, route) = (shared.clone(), shared.clone());
-            let worker = edge::spawn(
-                &format!("worker-{index}"),
-                listener,
-                edge_options(&config),
-                connections.clone(),
-                move || Engine::new(index as u16, make),
-                move |handle| http::router(http::Node { shared: route, worker: handle }),
-            )?;
-            workers.push(worker);
+            let shared = shared.clone();
+            let start = move |worker: WorkerHandle<Ticket, Mail>| {
+                (Engine::new(index as u16, shared.clone()), http::router(http::Node { shared, worker }))
+            };
+            workers.push(edge::spawn(listener, edge_options(&config), connections.clone(), start)?);
         }
-        shared.connect(workers.iter().map(Worker::handle).collect());
+        shared.connect(workers.iter().map(|worker| worker.handle.clone()).collect());
         Ok(Node {
             shared,
             workers,
@@ -71,47 +71,62 @@ impl Node {
     }
 
     /// Where clients connect.
-    pub fn address(&self) -> std::net::SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `stop` comes, and then until the sessions are gone or their time is up. A second `stop` is not
-    /// waited for: whoever wants to end at once ends the process.
+    /// Serves until `stop` comes, and then until the sessions are gone or their time is up. Fails if a part of the node
+    /// has ended that must not.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         tokio::select! {
             () = stop => {}
-            () = self.keep() => {}
+            error = self.watch_workers() => return Err(error),
+            () = self.take_settings() => anyhow::bail!("the settings are no longer watched"),
+            () = self.close_hubs() => {}
         }
         self.drain().await;
         self.shared.store.close().await;
         Ok(())
     }
 
-    /// Takes settings to the workers as they change, and closes hubs that nobody uses.
-    async fn keep(&self) {
-        let settings = async {
-            let mut changes = self.shared.settings.subscribe();
+    /// A worker that has ended leaves connections without anybody behind them.
+    async fn watch_workers(&self) -> anyhow::Error {
+        while !self.workers.iter().any(Worker::is_finished) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        anyhow::anyhow!("a worker has ended: the log says why")
+    }
+
+    /// Takes settings to the workers as they change.
+    async fn take_settings(&self) {
+        let mut changes = self.shared.settings.subscribe();
+        let tell = async {
             while changes.changed().await.is_ok() {
                 let compiled = changes.borrow_and_update().clone();
                 self.shared.post_all(|| Mail::Settings(compiled.clone())).await;
             }
         };
-        let hubs = async {
-            loop {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                for hub in self.shared.hubs.close_unused(clock::now(), self.hub_close_ms) {
-                    self.shared.auth.forget(&hub);
-                }
+        tokio::select! {
+            () = tell => {}
+            () = self.shared.settings.watch() => {}
+        }
+    }
+
+    /// Closes hubs that nobody uses.
+    async fn close_hubs(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            for hub in self.shared.hubs.close_unused(clock::now(), self.hub_close_ms) {
+                self.shared.auth.forget(&hub);
             }
-        };
-        tokio::join!(settings, hubs, self.shared.settings.watch());
+        }
     }
 
     /// Tells every session to connect elsewhere at a moment of its own, and waits for them to go.
     async fn drain(&self) {
         const GRACE: Duration = Duration::from_secs(10);
         let spread_ms = self.drain_ms;
-        self.workers.iter().for_each(|worker| worker.stop_accepting());
+        self.workers.iter().for_each(|worker| worker.handle.drain());
         if self.connections.open() > 0 {
             tracing::info!(connections = self.connections.open(), spread_ms, "telling sessions to connect elsewhere");
             self.shared.post_all(|| Mail::Drain { spread_ms }).await;
@@ -120,7 +135,7 @@ impl Node {
         }
         self.shared.post_all(|| Mail::End).await;
         let _ = tokio::time::timeout(Duration::from_secs(1), self.until_empty()).await;
-        self.workers.iter().for_each(|worker| worker.stop());
+        self.workers.iter().for_each(|worker| worker.handle.stop());
     }
 
     async fn until_empty(&self) {
@@ -128,6 +143,17 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// A listener for each worker, on one address; port 0 becomes a free port.
+fn listen(address: SocketAddr, workers: u16) -> std::io::Result<(SocketAddr, Vec<TcpListener>)> {
+    let first = edge::listen(address)?;
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..workers {
+        listeners.push(edge::listen(address)?);
+    }
+    Ok((address, listeners))
 }
 
 fn settings_options(config: &Config, hubs: Option<PathBuf>) -> settings::Options {

@@ -85,22 +85,15 @@ impl Session {
     }
 
     fn history(&mut self, query: HistoryQuery, cx: &mut Context<'_>) {
-        match self.may_read(&query) {
+        let allowed = if query.req_id == 0 {
+            Err(ErrorCode::BadRequestId)
+        } else {
+            check_history(&self.hub, self.identity.as_deref(), &query)
+        };
+        match allowed {
             Ok(()) => cx.effects.push(Effect::ReadHistory(query)),
             Err(code) => cx.tell(Event::History { req_id: query.req_id, channel: query.channel, page: Err(code) }),
         }
-    }
-
-    fn may_read(&self, query: &HistoryQuery) -> Result<(), ErrorCode> {
-        if query.req_id == 0 {
-            return Err(ErrorCode::BadRequestId);
-        }
-        check_channel(&query.channel)?;
-        if query.bound == HistoryBound::Bad {
-            return Err(ErrorCode::BadSerial);
-        }
-        let access = access::decide(&self.hub, &query.channel, self.identity.as_deref());
-        if access.subscribe { Ok(()) } else { Err(ErrorCode::ChannelDenied) }
     }
 
     pub(super) fn key(&self, channel: Arc<str>) -> ChannelKey {
@@ -130,6 +123,16 @@ pub fn check_publish(hub: &Hub, identity: Option<&Identity>, info: &PublishInfo)
     }
     let access = access::decide(hub, &info.channel, identity);
     if access.publish { Ok(()) } else { Err(ErrorCode::ChannelDenied) }
+}
+
+/// Whether somebody may read this page of a channel's stored messages: who may subscribe may.
+pub fn check_history(hub: &Hub, identity: Option<&Identity>, query: &HistoryQuery) -> Result<(), ErrorCode> {
+    check_channel(&query.channel)?;
+    if query.bound == HistoryBound::Bad {
+        return Err(ErrorCode::BadSerial);
+    }
+    let access = access::decide(hub, &query.channel, identity);
+    if access.subscribe { Ok(()) } else { Err(ErrorCode::ChannelDenied) }
 }
 
 fn tell_published(req_id: Option<i64>, channel: Arc<str>, outcome: Result<Serial, ErrorCode>, cx: &mut Context<'_>) {

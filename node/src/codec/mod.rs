@@ -17,7 +17,8 @@ use appsockets_core::{
     session::{event::Event, request::Request},
 };
 
-pub use json::{decode_publishes, encode_published};
+pub use json::{decode_publishes, encode_history, encode_published};
+pub use request::Bounds;
 pub use sse::sse_block;
 
 /// Chosen by WebSocket subprotocol.

@@ -20,7 +20,8 @@ pub(super) fn recover(serial: Option<&str>, timestamp: Option<i64>) -> Option<Re
 }
 
 /// The four bounds of a history request, of which at most one may be given.
-pub(super) struct Bounds<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds<'a> {
     pub before_ts: Option<i64>,
     pub after_ts: Option<i64>,
     pub before_serial: Option<&'a str>,
@@ -28,7 +29,8 @@ pub(super) struct Bounds<'a> {
 }
 
 impl Bounds<'_> {
-    pub(super) fn bound(self) -> HistoryBound {
+    /// Bad if more than one is given, or one can't be read.
+    pub fn bound(self) -> HistoryBound {
         let serial = |text: &str, bound: fn(Serial) -> HistoryBound| text.parse().map_or(HistoryBound::Bad, bound);
         let mut given = [
             self.before_ts.map(|ts| HistoryBound::BeforeTimestamp(unix_ms(ts))),

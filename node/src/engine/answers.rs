@@ -30,14 +30,11 @@ impl Engine {
     pub(super) fn read_history(&self, subscriber: Subscriber, query: HistoryQuery) {
         let Some(entry) = self.live(subscriber) else { return };
         let key = ChannelKey { hub: entry.session.hub().id.clone(), channel: query.channel.clone() };
-        let most = self.shared.history_page_max;
-        let limit = query.limit.unwrap_or(most).clamp(1, most);
+        let limit = self.shared.page_limit(query.limit);
         let (shared, worker) = (self.shared.clone(), self.listener.worker);
+        let reading = self.shared.read_history(key, query.bound, limit);
         self.shared.runtime.spawn(async move {
-            let page = shared.store.page(&key, query.bound, limit).await.map_err(|error| {
-                tracing::warn!(channel = &*key.channel, hub = &*key.hub, %error, "history could not be read");
-                ErrorCode::from(&error)
-            });
+            let page = reading.await.unwrap_or(Err(ErrorCode::Internal));
             let HistoryQuery { req_id, channel, .. } = query;
             shared.post(worker, Mail::History { subscriber, req_id, channel, page }).await;
         });

@@ -6,14 +6,16 @@ use appsockets_core::{
     channel::ChannelKey,
     code::ErrorCode,
     identity::Identity,
+    serial::Serial,
     session::{
         self,
-        request::{Credentials, SubscribeInfo},
+        event::HistoryPage,
+        request::{Credentials, HistoryBound, SubscribeInfo},
     },
     settings::hub::Hub,
     shard,
 };
-use tokio::{runtime, time};
+use tokio::{runtime, task::JoinHandle, time};
 
 use super::{Hubs, Mail, Seat};
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
     edge::{MailError, WorkerHandle},
     http::last_event_id::Resume,
     settings::Settings,
-    store::MessageStore,
+    store::{MessageStore, StoreError},
 };
 
 /// What comes with a connection that has been let in.
@@ -107,6 +109,45 @@ impl Shared {
         }
     }
 
+    /// How many messages a page holds for one who asks for so many.
+    pub fn page_limit(&self, wanted: Option<u32>) -> u32 {
+        wanted.unwrap_or(self.history_page_max).clamp(1, self.history_page_max)
+    }
+
+    /// Reads a page of history, on the runtime for what has to wait. The outer error is a panic there.
+    pub fn read_history(
+        self: &Arc<Self>,
+        key: ChannelKey,
+        bound: HistoryBound,
+        limit: u32,
+    ) -> JoinHandle<Result<HistoryPage, ErrorCode>> {
+        let shared = self.clone();
+        self.runtime.spawn(async move {
+            shared.page(&key, bound, limit).await.map_err(|error| {
+                tracing::warn!(channel = &*key.channel, hub = &*key.hub, %error, "history was not read");
+                ErrorCode::from(&error)
+            })
+        })
+    }
+
+    async fn page(&self, key: &ChannelKey, bound: HistoryBound, limit: u32) -> Result<HistoryPage, StoreError> {
+        let page = self.store.page(key, bound, limit).await;
+        match bound {
+            // An epoch of this process of which nothing was stored is newer than all that is stored.
+            HistoryBound::BeforeSerial(serial) if unknown(&page) && self.is_own(serial) => {
+                self.store.page(key, HistoryBound::Newest, limit).await
+            }
+            HistoryBound::AfterSerial(serial) if unknown(&page) && self.is_own(serial) => {
+                Ok(HistoryPage { messages: Vec::new(), more: false })
+            }
+            _ => page,
+        }
+    }
+
+    fn is_own(&self, serial: Serial) -> bool {
+        serial.epoch.generation == self.shard.generation
+    }
+
     /// Who shows these credentials.
     pub async fn identify(
         &self,
@@ -136,4 +177,8 @@ impl Shared {
         })?;
         Ok((identity, token))
     }
+}
+
+fn unknown(page: &Result<HistoryPage, StoreError>) -> bool {
+    matches!(page, Err(StoreError::UnknownEpoch))
 }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod cors;
+mod history;
 pub mod last_event_id;
 mod problem;
 mod publish;
@@ -43,6 +44,7 @@ pub fn router(node: Node) -> Router {
         .route("/hubs/{hub}/ws", get(websocket::connect))
         .route("/hubs/{hub}/sse", get(sse::connect))
         .route("/hubs/{hub}/publish", post(publish::publish).options(cors::preflight))
+        .route("/hubs/{hub}/history", get(history::history))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(nothing_here)
         .with_state(node)

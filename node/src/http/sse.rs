@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use appsockets_core::{code::ErrorCode, session::request::SubscribeInfo};
 use axum::{
+    Extension,
     extract::{Path, RawQuery, Request, State},
     response::Response,
 };
 
 use super::{Node, Problem, admission::Visitor, cors, last_event_id::LastEventId};
-use crate::engine::Ticket;
+use crate::{edge::Peer, engine::Ticket};
 
 /// Names the channels of one connection, and the token.
 #[derive(Default)]
@@ -22,6 +23,7 @@ pub async fn connect(
     State(node): State<Node>,
     Path(hub): Path<String>,
     RawQuery(query): RawQuery,
+    Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Result<Response, Problem> {
     let Parameters { channels, token } = Parameters::parse(query.as_deref().unwrap_or_default());
@@ -43,8 +45,7 @@ pub async fn connect(
         .collect();
     let restore = last.map(|last| last.resume);
     let ticket = Ticket { hub: admitted.hub, seat, identity: admitted.identity, channels, restore };
-    let headers = request.headers().clone();
-    Ok(cors::allow(&headers, node.worker.accept_sse(&request, ticket)))
+    Ok(cors::allow(request.headers(), node.worker.accept_sse(&peer, ticket)))
 }
 
 impl Parameters {

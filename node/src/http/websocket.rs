@@ -1,13 +1,20 @@
 //! `GET /hubs/{hub}/ws`
 
 use axum::{
+    Extension,
     extract::{Path, Query, Request, State},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 
 use super::{Node, Problem, admission::Visitor};
-use crate::{edge::ws::Subprotocols, engine::Ticket};
+use crate::{
+    edge::{
+        Peer,
+        ws::{Subprotocols, handshake},
+    },
+    engine::Ticket,
+};
 
 #[derive(Deserialize)]
 pub struct Parameters {
@@ -18,11 +25,16 @@ pub async fn connect(
     State(node): State<Node>,
     Path(hub): Path<String>,
     Query(Parameters { token }): Query<Parameters>,
-    request: Request,
+    Extension(peer): Extension<Peer>,
+    mut request: Request,
 ) -> Result<Response, Problem> {
+    let handshake = match handshake(&mut request, Subprotocols::Formats) {
+        Ok(handshake) => handshake,
+        Err(refusal) => return Ok(refusal.into_response()),
+    };
     let visitor = Visitor { hub: &hub, headers: request.headers(), token: token.as_deref() };
     let admitted = visitor.admit(&node).await?;
     let seat = admitted.seat(&node)?;
     let ticket = Ticket { hub: admitted.hub, seat, identity: admitted.identity, channels: Vec::new(), restore: None };
-    Ok(node.worker.accept_websocket(request, Subprotocols::Ours, ticket))
+    Ok(node.worker.accept_websocket(handshake, &peer, ticket))
 }

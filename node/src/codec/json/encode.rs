@@ -57,6 +57,11 @@ pub fn encode_published(published: &[Published], out: &mut Vec<u8>) {
     object(out, |fields| acknowledged(published, fields));
 }
 
+/// Appends the body of an answer over HTTP: a HistoryResponse, without an envelope.
+pub fn encode_history(channel: &str, page: &HistoryPage, out: &mut Vec<u8>) {
+    object(out, |fields| history_page(channel, page, fields));
+}
+
 /// Appends an envelope; the closure writes the fields of the message in it.
 pub fn envelope(event: &str, out: &mut Vec<u8>, write: impl FnOnce(&mut Fields<'_>)) {
     object(out, |fields| {
@@ -152,17 +157,23 @@ fn failure_fields(why: &Failure, fields: &mut Fields<'_>) {
 }
 
 fn history(req_id: i64, channel: &str, page: &Result<HistoryPage, ErrorCode>, fields: &mut Fields<'_>) {
-    let (messages, more) = page.as_ref().map_or((&[][..], false), |page| (&page.messages[..], page.more));
+    fields.put("reqID", &req_id);
+    match page {
+        Ok(page) => history_page(channel, page, fields),
+        Err(_) => history_page(channel, &HistoryPage { messages: Vec::new(), more: false }, fields),
+    }
+    put_error(page.as_ref().err().copied(), fields);
+}
+
+fn history_page(channel: &str, page: &HistoryPage, fields: &mut Fields<'_>) {
     fields
-        .put("reqID", &req_id)
         .put("channel", channel)
         .put_with("messages", |out| {
-            list(messages, out, |message, out| {
+            list(&page.messages, out, |message, out| {
                 object(out, |fields| channel_publish(fields, channel, message, false));
             });
         })
-        .put("more", &more);
-    put_error(page.as_ref().err().copied(), fields);
+        .put("more", &page.more);
 }
 
 fn position(position: &Position, fields: &mut Fields<'_>) {
