@@ -6,13 +6,19 @@ use jsonwebtoken::{
     crypto::rust_crypto::DEFAULT_PROVIDER,
     jwk::{Jwk, PublicKeyUse},
 };
+use spki::{ObjectIdentifier, SubjectPublicKeyInfoOwned, der::DecodePem};
 
 /// The shortest shared secret, in bytes.
 const SECRET_BYTES_MIN: usize = 32;
-/// The longest PEM; an RSA key of 4096 bits has 800 bytes. The parser goes as deep as the text tells it to.
+/// The longest PEM; an RSA key of 4096 bits has 800 bytes.
 const PEM_BYTES_MAX: usize = 2_048;
 /// RSA keys of 2048 to 4096 bits.
 const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
+
+// The kinds of keys (RFC 3279, RFC 5480, RFC 8410).
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 /// A key that can verify signatures.
 #[derive(Clone, Debug)]
@@ -33,15 +39,12 @@ impl Key {
     }
 
     pub fn from_pem(pem: &str) -> Result<Self, &'static str> {
-        let labels = ["-----BEGIN PUBLIC KEY-----", "-----BEGIN RSA PUBLIC KEY-----"];
-        if pem.len() > PEM_BYTES_MAX || !labels.iter().any(|label| pem.trim_start().starts_with(label)) {
-            return Err("the public key must be PEM that begins with BEGIN PUBLIC KEY, of at most 2048 bytes");
+        if pem.len() > PEM_BYTES_MAX {
+            return Err("the public key is longer than 2048 bytes");
         }
-        let pem = pem.as_bytes();
-        DecodingKey::from_ec_pem(pem)
-            .or_else(|_| DecodingKey::from_ed_pem(pem))
-            .or_else(|_| DecodingKey::from_rsa_pem(pem))
-            .ok()
+        let info = SubjectPublicKeyInfoOwned::from_pem(pem.trim());
+        let info = info.map_err(|_| "the public key must be PEM that begins with -----BEGIN PUBLIC KEY-----")?;
+        public_key(&info)
             .and_then(|decoding| Self::checked(None, decoding))
             .ok_or("the public key can't be used: give RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519")
     }
@@ -80,6 +83,17 @@ impl Key {
             AlgorithmFamily::Ec | AlgorithmFamily::Ed => vec![curve_algorithm(&decoding)?],
         };
         Some(Key { id, algorithms, decoding })
+    }
+}
+
+/// Not by the parser of the library that verifies: that one goes as deep as the text tells it to, until the stack ends.
+fn public_key(info: &SubjectPublicKeyInfoOwned) -> Option<DecodingKey> {
+    let bytes = info.subject_public_key.as_bytes()?;
+    match info.algorithm.oid {
+        RSA => Some(DecodingKey::from_rsa_der(bytes)),
+        EC => Some(DecodingKey::from_ec_der(bytes)),
+        ED25519 => Some(DecodingKey::from_ed_der(bytes)),
+        _ => None,
     }
 }
 
