@@ -2,8 +2,11 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -33,6 +36,9 @@ const PACKAGES: &str = include_str!("../autobahn.txt");
 const VIRTUALENV: &str = "virtualenv<20.22";
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The longest single case (9.*, megabytes in small pieces) stays well below this.
+const SILENCE_MAX: Duration = Duration::from_secs(150);
 
 pub fn run(options: &Options) -> Result<()> {
     let wstest = install()?;
@@ -100,7 +106,7 @@ fn judge(wstest: &Path, report: &Path, url: &str, cases: &[String]) -> Result<()
     fs::create_dir_all(report).with_context(|| format!("could not make {}", report.display()))?;
     let spec = report.join("spec.json");
     fs::write(&spec, specification(report, url, cases).to_string())?;
-    process::run(process::program(wstest, ["--mode", "fuzzingclient", "--spec"]).arg(&spec))?;
+    run_suite(process::program(wstest, ["--mode", "fuzzingclient", "--spec"]).arg(&spec))?;
 
     let index = fs::read_to_string(report.join("index.json")).context("the suite wrote no index.json")?;
     let verdict = Verdict::read(&serde_json::from_str(&index)?)?;
@@ -109,6 +115,31 @@ fn judge(wstest: &Path, report: &Path, url: &str, cases: &[String]) -> Result<()
         true => Ok(()),
         false => bail!("failed cases:\n  {}", verdict.failed.join("\n  ")),
     }
+}
+
+/// The suite waits for ever for a server that fell silent, and also where no case has the given name.
+fn run_suite(wstest: &mut Command) -> Result<()> {
+    let mut child = wstest.env("PYTHONUNBUFFERED", "1").stdout(Stdio::piped()).spawn().context("could not start it")?;
+    let stdout = child.stdout.take().context("the suite has no output")?;
+    let mut suite = process::Background(child);
+    let (said, heard) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| said.send(line))
+    });
+    loop {
+        match heard.recv_timeout(SILENCE_MAX) {
+            Ok(line) => println!("{line}"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                bail!("the suite came to a stop: are there cases of this name, and does the server still answer?")
+            }
+        }
+    }
+    let status = suite.0.wait()?;
+    if !status.success() {
+        bail!("the suite failed: {status}");
+    }
+    Ok(())
 }
 
 fn specification(report: &Path, url: &str, cases: &[String]) -> Value {

@@ -7,8 +7,11 @@ use appsockets_core::code;
 
 use crate::{region, root};
 
+/// Writes the content of a region.
+type Write = fn() -> String;
+
 /// The documents with generated regions, each with its regions' names and what writes them.
-const DOCUMENTS: &[(&str, &[(&str, fn() -> String)])] =
+const DOCUMENTS: &[(&str, &[(&str, Write)])] =
     &[("docs/protocol.md", &[("error codes", code::error_table), ("close codes", code::close_table)])];
 
 pub fn run() -> Result<()> {

@@ -11,13 +11,16 @@ pub struct Options {
     consent: Consent,
 }
 
+type Check = fn() -> Result<()>;
+
+const CHECKS: [(&str, Check); 4] =
+    [("house rules", rules::check), ("format", format), ("clippy", clippy), ("dependencies", dependencies)];
+
 /// Goes through all checks, also after one has failed, so that one run shows everything there is to do.
 pub fn run(options: &Options) -> Result<()> {
     needs::ensure(&[needs::C_COMPILER, needs::PYTHON], &options.consent)?;
-    let checks: [(&str, fn() -> Result<()>); 4] =
-        [("house rules", rules::check), ("format", format), ("clippy", clippy), ("dependencies", dependencies)];
     let mut failed = Vec::new();
-    for (name, check) in checks {
+    for (name, check) in CHECKS {
         if let Err(error) = check() {
             eprintln!("{name}: {error:#}\n");
             failed.push(name);

@@ -62,8 +62,12 @@ impl Drop for Background {
     }
 }
 
+/// The command as one would type it in the workspace's folder.
 fn shown(command: &Command) -> String {
     let root = root::root();
     let short = |text: &OsStr| Path::new(text).strip_prefix(&root).unwrap_or(Path::new(text)).display().to_string();
-    std::iter::once(command.get_program()).chain(command.get_args()).map(short).collect::<Vec<_>>().join(" ")
+    let program = Path::new(command.get_program());
+    let program = if program.starts_with(&root) { None } else { program.file_name() };
+    let program = short(program.unwrap_or(command.get_program()));
+    std::iter::once(program).chain(command.get_args().map(short)).collect::<Vec<_>>().join(" ")
 }

@@ -177,8 +177,7 @@ fn item_end(code: &str, start: usize) -> usize {
             '}' => braces -= 1,
             _ => {}
         }
-        let ends = (c == '}' && braces == 0 && brackets == 0) || (c == ';' && braces == 0 && brackets == 0);
-        if ends {
+        if matches!(c, '}' | ';') && braces == 0 && brackets == 0 {
             return start + at + 1;
         }
     }
