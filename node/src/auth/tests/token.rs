@@ -313,7 +313,8 @@ proptest! {
         for algorithm in [Algorithm::EdDSA, Algorithm::ES256, Algorithm::ES384, Algorithm::RS256] {
             let token = format!("{}.e30.AAAA", URL_SAFE_NO_PAD.encode(json!({"alg": algorithm}).to_string()));
             let shown = Shown::new(&token).expect("a token");
-            prop_assert!(!shown.verify(&key.decoding, &Validation::new(algorithm)).is_some_and(|claims| claims.is_ok()));
+            let verified = shown.verify(&key.decoding, &Validation::new(algorithm));
+            prop_assert!(verified.is_none_or(|claims| claims.is_err()));
         }
     }
 }
