@@ -1,0 +1,26 @@
+//! The two clocks, read once per turn.
+
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use appsockets_core::time::Now;
+
+/// The zero of `Now::mono_ms`, the same for all threads of the process.
+static ZERO: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Both clocks as they stand.
+pub fn now() -> Now {
+    Now {
+        mono_ms: ZERO.elapsed().as_millis() as u64,
+        unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
+    }
+}
+
+/// The instant of a deadline that is counted in `Now::mono_ms`; at most a day ahead, which is as good as never.
+pub fn instant(mono_ms: u64) -> Instant {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let wait = Duration::from_millis(mono_ms).saturating_sub(ZERO.elapsed());
+    Instant::now() + wait.min(DAY)
+}
