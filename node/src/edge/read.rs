@@ -70,7 +70,6 @@ impl<H: Handler> Driver<H> {
 
     /// Hands over what the bytes say.
     fn take_in(&mut self, id: ConnId, mut input: &mut [u8], now: Now) {
-        let Some(Conn { link: Link::Socket(socket), .. }) = self.out.get(id) else { return };
         let max = self.out.options.message_bytes_max;
         let Some(Conn { link: Link::Socket(socket), .. }) = self.out.get(id) else { return };
         let mut reader = mem::replace(&mut socket.reader, Reader::new(max));

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    Closed, ConnId, Handler, Opening, Outboxes, Transport, clock,
+    Closed, ConnId, Handler, Opening, Outboxes, clock,
     conn::Link,
     outbox::Told,
     sse::{Look, Notices},

@@ -58,7 +58,7 @@ pub enum Mail {
     },
     Publish {
         key: ChannelKey,
-        publish: Publish,
+        publish: Box<Publish>,
         caller: Caller,
     },
     Settings(Arc<Compiled>),
@@ -90,7 +90,7 @@ impl Engine {
                 self.posting.push(worker, Mail::Taken { to, carried });
             }
             Mail::Taken { to, carried } => self.taken(to, carried, now, out),
-            Mail::Publish { key, publish, caller } => self.publish_for(key, publish, caller, now),
+            Mail::Publish { key, publish, caller } => self.publish_for(key, *publish, caller, now),
             Mail::Settings(settings) => self.take_settings(settings, now, out),
             Mail::Drain { spread_ms } => self.drain(spread_ms, now, out),
             Mail::End => self.end_all(now, out),

@@ -62,7 +62,9 @@ fn send(node: &Node, admitted: &Admitted, info: PublishInfo) -> Outcome {
     let publish = Publish { token, ack: true, event, payload, store, push, retain, key: idempotency_key };
     let (caller, outcome) = oneshot::channel();
     let worker = node.shared.worker_of(&key);
-    node.shared.mail(worker, Mail::Publish { key, publish, caller }).map_err(|_| ErrorCode::TryAgain)?;
+    node.shared
+        .mail(worker, Mail::Publish { key, publish: Box::new(publish), caller })
+        .map_err(|_| ErrorCode::TryAgain)?;
     Ok(outcome)
 }
 

@@ -7,7 +7,7 @@ use super::sources::Sources;
 use crate::process;
 
 const CORE: &str = "appsockets-core";
-const ALLOWED: [&str; 6] = ["bytes", "foldhash", "serde", "serde_json", "thiserror", "xxhash-rust"];
+const ALLOWED: [&str; 7] = ["bytes", "foldhash", "serde", "serde_json", "thiserror", "url", "xxhash-rust"];
 const ALLOWED_IN_TESTS: [&str; 1] = ["proptest"];
 
 pub fn check(_: &Sources) -> Result<Vec<String>> {

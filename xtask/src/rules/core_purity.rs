@@ -9,11 +9,14 @@ use super::{
 };
 
 /// Beginnings of paths that the core may neither import nor write out.
-const FORBIDDEN: [&str; 17] = [
+const FORBIDDEN: [&str; 20] = [
     "std::env",
     "std::fs",
     "std::io",
-    "std::net",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::ToSocketAddrs",
+    "std::net::UdpSocket",
     "std::os",
     "std::process",
     "std::thread",

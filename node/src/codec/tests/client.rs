@@ -79,6 +79,8 @@ fn recover(recover: Option<Recover>) -> (Option<String>, Option<i64>) {
         Some(Recover::Serial(serial)) => (Some(serial.to_string()), None),
         Some(Recover::BadSerial) => (Some(BAD_SERIAL.to_owned()), None),
         Some(Recover::Timestamp(ts)) => (None, Some(ts as i64)),
+        // Only made by a node, for itself.
+        Some(Recover::Unknown) => (None, None),
     }
 }
 
