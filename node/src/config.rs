@@ -28,6 +28,7 @@ pub struct Config {
     pub session: SessionConfig,
     pub channel: ChannelConfig,
     pub connection: ConnectionConfig,
+    pub storage: StorageConfig,
     pub auth: AuthConfig,
 }
 
@@ -130,6 +131,13 @@ pub struct WsConfig {
     pub pong_interval_ms: u64,
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct StorageConfig {
+    /// Days after which stored messages are removed; 0: never.
+    pub message_retention_days: u32,
+}
+
 impl Config {
     /// Reads a file; the error says where in it something is wrong.
     pub fn read(path: &Path) -> anyhow::Result<Config> {
@@ -174,6 +182,7 @@ impl Default for Config {
             session: SessionConfig::default(),
             channel: ChannelConfig::default(),
             connection: ConnectionConfig::default(),
+            storage: StorageConfig::default(),
             auth: AuthConfig::default(),
         }
     }

@@ -31,6 +31,7 @@ pub struct Node {
     connections: Arc<Connections>,
     drain_ms: u32,
     hub_close_ms: u64,
+    retention_days: u32,
     address: SocketAddr,
 }
 
@@ -66,6 +67,7 @@ impl Node {
             connections,
             drain_ms: config.engine.drain_ms,
             hub_close_ms: config.hub.close_timeout_ms,
+            retention_days: config.storage.message_retention_days,
             address,
         })
     }
@@ -83,6 +85,7 @@ impl Node {
             error = self.watch_workers() => return Err(error),
             () = self.take_settings() => anyhow::bail!("the settings are no longer watched"),
             () = self.close_hubs() => {}
+            () = self.remove_old_messages(), if self.retention_days > 0 => {}
         }
         self.drain().await;
         self.shared.store.close().await;
@@ -118,6 +121,24 @@ impl Node {
             tokio::time::sleep(Duration::from_secs(1)).await;
             for hub in self.shared.hubs.close_unused(clock::now(), self.hub_close_ms) {
                 self.shared.auth.forget(&hub);
+            }
+        }
+    }
+
+    /// Removes stored messages that are older than they may get, in steps so small that appends hardly wait.
+    async fn remove_old_messages(&self) {
+        const STEP_ROWS: u32 = 2_000;
+        const PAUSE: Duration = Duration::from_secs(60);
+        let age_ms = u64::from(self.retention_days) * 24 * 3600 * 1000;
+        loop {
+            let before_ms = clock::now().unix_ms.saturating_sub(age_ms);
+            match self.shared.store.purge(before_ms, STEP_ROWS).await {
+                Ok(removed) if removed == u64::from(STEP_ROWS) => tokio::task::yield_now().await,
+                Ok(_) => tokio::time::sleep(PAUSE).await,
+                Err(error) => {
+                    tracing::warn!(%error, "old messages were not removed");
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }
