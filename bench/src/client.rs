@@ -1,0 +1,169 @@
+//! Connections of the load.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use appsockets_proto::client::{
+    ChannelPubRequest, ChannelSubscribeInfo, Envelope, EventType, PubRequestInfo, SubscribeRequest,
+};
+use prost::Message;
+
+use crate::frames;
+
+/// Which of the two servers is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Raw,
+    AppSockets,
+}
+
+/// Bytes that a node has sent with the handshake and that were read with it.
+pub struct Connected {
+    pub tcp: TcpStream,
+    pub rest: Vec<u8>,
+}
+
+/// Connects and shakes hands. `path` is all that the servers look at.
+pub fn connect(address: SocketAddr, path: &str) -> Result<Connected> {
+    let mut tcp = TcpStream::connect(address)?;
+    tcp.set_nodelay(true)?;
+    tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         sec-websocket-protocol: appsockets.v1.protobuf\r\n\r\n"
+    );
+    tcp.write_all(request.as_bytes())?;
+    let mut input = Vec::new();
+    loop {
+        if let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") {
+            if !input.starts_with(b"HTTP/1.1 101") {
+                bail!("the server refused: {}", String::from_utf8_lossy(&input));
+            }
+            return Ok(Connected { tcp, rest: input.split_off(end + 4) });
+        }
+        read_more(&mut tcp, &mut input)?;
+    }
+}
+
+impl Connected {
+    /// Subscribes, and waits until the node says so.
+    pub fn subscribe(&mut self, channel: &str) -> Result<()> {
+        let info = ChannelSubscribeInfo { channel: channel.to_owned(), timestamp: None, channel_serial: None };
+        let request = SubscribeRequest { req_id: 1, channels: vec![info] };
+        let mut frame = Vec::new();
+        frames::push_masked(&envelope(EventType::Subscribe, &request), &mut frame);
+        self.tcp.write_all(&frame)?;
+        self.wait_for(EventType::Subscribe)
+    }
+
+    /// Reads until an event of this kind has come.
+    pub fn wait_for(&mut self, event: EventType) -> Result<()> {
+        loop {
+            while let Some(frame) = frames::first(&self.rest) {
+                let envelope = Envelope::decode(&self.rest[frame.start..frame.end])?;
+                self.rest.drain(..frame.end);
+                if envelope.event == event as i32 {
+                    return Ok(());
+                }
+            }
+            read_more(&mut self.tcp, &mut self.rest)?;
+        }
+    }
+}
+
+/// A publish without a request id, framed.
+pub fn push_publish(target: Target, channel: u32, payload: &[u8], out: &mut Vec<u8>) {
+    match target {
+        Target::Raw => frames::push_masked(&[&channel.to_le_bytes()[..], payload].concat(), out),
+        Target::AppSockets => {
+            let publish = PubRequestInfo {
+                channel: channel_name(channel),
+                event: "e".to_owned(),
+                payload: payload.to_vec().into(),
+                ..PubRequestInfo::default()
+            };
+            let request = ChannelPubRequest { publishes: vec![publish] };
+            frames::push_masked(&envelope(EventType::Publish, &request), out);
+        }
+    }
+}
+
+pub fn channel_name(channel: u32) -> String {
+    format!("c{channel}")
+}
+
+/// The payload that was published, of a frame that a server sent; `None` if it is something else.
+pub fn published(target: Target, frame: &[u8]) -> Option<&[u8]> {
+    match target {
+        Target::Raw => Some(frame),
+        Target::AppSockets => {
+            let mut fields = Fields(frame);
+            let event = fields.find(1)?;
+            if event.number != EventType::Publish as u64 {
+                return None;
+            }
+            let message = fields.find(2)?.bytes;
+            Fields(message).find(3).map(|field| field.bytes)
+        }
+    }
+}
+
+fn envelope(event: EventType, message: &impl Message) -> Vec<u8> {
+    Envelope { event: event as i32, payload: message.encode_to_vec().into() }.encode_to_vec()
+}
+
+fn read_more(tcp: &mut TcpStream, input: &mut Vec<u8>) -> Result<()> {
+    let mut chunk = [0; 4096];
+    let count = tcp.read(&mut chunk).context("the server does not answer")?;
+    anyhow::ensure!(count > 0, "the server has closed the connection");
+    input.extend_from_slice(&chunk[..count]);
+    Ok(())
+}
+
+/// The fields of an encoded message, in their order. Decoding all of each delivery would cost more than what is measured.
+struct Fields<'a>(&'a [u8]);
+
+#[derive(Default)]
+struct Field<'a> {
+    number: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn find(&mut self, wanted: u64) -> Option<Field<'a>> {
+        loop {
+            let key = self.varint()?;
+            let field = match key & 7 {
+                0 => Field { number: self.varint()?, bytes: &[] },
+                2 => {
+                    let length = usize::try_from(self.varint()?).ok()?;
+                    let (bytes, rest) = self.0.split_at_checked(length)?;
+                    self.0 = rest;
+                    Field { number: 0, bytes }
+                }
+                _ => return None,
+            };
+            if key >> 3 == wanted {
+                return Some(field);
+            }
+        }
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,87 @@
+//! `idle`: the memory that a session costs which only stays connected.
+
+use std::{net::TcpStream, time::Duration};
+
+use anyhow::Result;
+use appsockets_proto::client::EventType;
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::json;
+
+use crate::{
+    Options,
+    client::connect,
+    cpu::{self, pss_bytes},
+    report::Measurement,
+    server::{LOAD_CORE, SECRET, Server},
+};
+
+/// A process may hold 20,000 descriptors on the machines that this was made for.
+const SIZES: [usize; 2] = [5_000, 19_000];
+
+/// What each session does before it is idle.
+#[derive(Clone, Copy)]
+enum Kind {
+    Anonymous,
+    Subscribed,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    cpu::raise_descriptors();
+    cpu::pin(LOAD_CORE)?;
+    for size in SIZES {
+        for (name, kind) in [("anonymous", Kind::Anonymous), ("authenticated, 1 subscription", Kind::Subscribed)] {
+            let (mut ours, mut floor) = (Vec::new(), Vec::new());
+            for _ in 0..options.rounds.min(3) {
+                floor.push(measure(Server::raw(false)?, size, |server| Ok(connect(server.address, "/sub/0")?.tcp))?);
+                ours.push(measure(Server::node(&options.node)?, size, |server| session(server, kind))?);
+            }
+            let name = format!("idle {size} {name}: PSS per session");
+            Measurement { name, unit: "bytes", values: ours, reference: floor }.print(options.json);
+        }
+    }
+    Ok(())
+}
+
+fn measure(server: Server, size: usize, open: impl Fn(&Server) -> Result<TcpStream>) -> Result<f64> {
+    // The first ones make what is made once.
+    let first: Vec<_> = (0..100).map(|_| open(&server)).collect::<Result<_>>()?;
+    settle(&server)?;
+    let before = pss_bytes(server.pid())?;
+    let sessions: Vec<_> = (0..size).map(|_| open(&server)).collect::<Result<_>>()?;
+    settle(&server)?;
+    let after = pss_bytes(server.pid())?;
+    drop((first, sessions));
+    Ok((after - before) / size as f64)
+}
+
+/// Waits until the memory no longer changes.
+fn settle(server: &Server) -> Result<()> {
+    let mut last = 0.0;
+    for _ in 0..50 {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = pss_bytes(server.pid())?;
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    Ok(())
+}
+
+fn session(server: &Server, kind: Kind) -> Result<TcpStream> {
+    let mut connected = match kind {
+        Kind::Anonymous => connect(server.address, "/hubs/bench/ws")?,
+        Kind::Subscribed => connect(server.address, &format!("/hubs/bench/ws?token={}", token()?))?,
+    };
+    match kind {
+        Kind::Anonymous => connected.wait_for(EventType::SessionRestore)?,
+        Kind::Subscribed => connected.subscribe("idle")?,
+    }
+    Ok(connected.tcp)
+}
+
+fn token() -> Result<String> {
+    // Any time that is far enough.
+    let claims = json!({"sub": "somebody", "exp": 4_000_000_000u64});
+    Ok(encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?)
+}

@@ -1,0 +1,67 @@
+//! What AppSockets costs, as ratios to servers that do as little as can be done. See `cargo xtask bench`.
+//!
+//! Server and load are processes of their own, each pinned to a core. A benchmark runs both servers in turn, several
+//! times, so that what the machine does meanwhile falls on both.
+
+mod client;
+mod cpu;
+mod fanout;
+mod frames;
+mod idle;
+mod raw;
+mod report;
+mod server;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// CPU time for each delivery, beside a server that only writes
+    Fanout {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Memory for each idle session, beside a server that only accepts
+    Idle {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// A reference server; started by the benchmarks
+    #[command(hide = true)]
+    Raw {
+        #[arg(long)]
+        batch: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// The node's program
+    #[arg(long)]
+    node: PathBuf,
+    /// One line of JSON for each measurement instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Runs of each server
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Length of a run
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Fanout { options } => fanout::run(&options),
+        Command::Idle { options } => idle::run(&options),
+        Command::Raw { batch } => raw::serve(batch),
+    }
+}

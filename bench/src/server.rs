@@ -1,0 +1,100 @@
+//! Starting a server to be measured.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::cpu;
+
+/// The core of the servers, and the one of the load.
+pub const SERVER_CORE: usize = 0;
+pub const LOAD_CORE: usize = 1;
+
+/// The secret of the tenant's tokens.
+pub const SECRET: &str = "a secret of the benchmark, which everybody may know";
+
+const HUBS: &str = r#"
+kind: Hub
+name: bench
+spec:
+  defaultPublic: true
+  allowAnonymous: true
+  limits: {sessionMessagesPerSecond: 4000000000}
+---
+kind: AuthProvider
+hub: bench
+spec:
+  jwt: {secret: "a secret of the benchmark, which everybody may know"}
+"#;
+
+/// A running server; ended when dropped.
+pub struct Server {
+    pub address: SocketAddr,
+    child: Child,
+    _folder: Option<TempDir>,
+}
+
+impl Server {
+    pub fn raw(batch: bool) -> Result<Server> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("raw");
+        if batch {
+            command.arg("--batch");
+        }
+        Server::start(command, None)
+    }
+
+    /// A node with one worker.
+    pub fn node(program: &Path) -> Result<Server> {
+        let folder = tempfile::tempdir()?;
+        let write = |name: &str, text: &str| -> Result<_> {
+            let path = folder.path().join(name);
+            std::fs::File::create(&path)?.write_all(text.as_bytes())?;
+            Ok(path)
+        };
+        let hubs = write("hubs.yaml", HUBS)?;
+        let config = write("config.yaml", "workers: 1\nengine: {drainMs: 0}\n")?;
+        let mut command = Command::new(program);
+        command.args(["--listen", "127.0.0.1:0", "--hubs"]).arg(hubs).arg("--config").arg(config);
+        command.arg("--data").arg(folder.path().join("data"));
+        Server::start(command, Some(folder))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn start(mut command: Command, folder: Option<TempDir>) -> Result<Server> {
+        command.stdout(Stdio::piped()).stdin(Stdio::null());
+        // SAFETY: between fork and exec only system calls are made.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                cpu::raise_descriptors();
+                cpu::pin(SERVER_CORE).map_err(std::io::Error::other)
+            });
+        }
+        let mut child = command.spawn().context("the server can't be started")?;
+        let stdout = child.stdout.take().context("the server has no output")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let address =
+            line.trim().strip_prefix("listening on http://").context("the server does not listen")?.parse()?;
+        Ok(Server { address, child, _folder: folder })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails only if it has ended by itself.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
