@@ -5,7 +5,10 @@ use appsockets_core::{
     session::{Context, Session, event::Event, request::Request},
 };
 
-use crate::{hubs::Switches, world::World};
+use crate::{
+    hubs::{self, Switches},
+    world::World,
+};
 
 /// A client that is connected and says nothing by itself, not even Pong.
 fn silent() -> World {
@@ -87,4 +90,15 @@ fn what_cannot_be_read_again_and_again_ends_the_session() {
     assert_eq!((world.errors(0), world.closed(0)), (vec![ErrorCode::BadMessage; 4], None));
     world.step(at, unreadable);
     assert_eq!(world.closed(0), Some(CloseCode::ProtocolViolation));
+}
+
+#[test]
+fn a_session_whose_token_never_ends_in_practice_is_still_due() {
+    let mut world = World::new(1, 1, Switches::PLAIN.hub());
+    let mut forever = (*hubs::user("ann")).clone();
+    forever.expires_unix_ms = Some(u64::MAX);
+    world.now.mono_ms = world.now.unix_ms + 1;
+    world.connect(0, 0, Some(forever.into()));
+    let (_, held) = world.sessions().next().unwrap();
+    assert_eq!(held.session.due_ms(world.now, &world.config), world.now.mono_ms + 30_000);
 }
