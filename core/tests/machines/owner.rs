@@ -17,7 +17,7 @@ use appsockets_core::{
 };
 
 use crate::{
-    hubs::{self, CLOSE_MS, HISTORY_MAX, HUB, RETAIN_MS, Switches, VIEW},
+    hubs::{self, CLOSE_MS, HISTORY_MAX, HUB, OCCUPANCY_MS, RETAIN_MS, Switches, VIEW},
     ledger::KEY_MS,
     world::{World, acts::info},
 };
@@ -228,6 +228,36 @@ fn a_channel_with_a_retained_message_or_a_key_stays_until_they_are_gone() {
         world.wait(1);
         assert!(world.shard.is_empty());
     }
+}
+
+#[test]
+fn a_channel_that_is_used_again_and_again_wants_to_be_looked_at_once() {
+    let mut world = connected_to(shard::Config { close_ms: 1_000_000, ..hubs::shard_config() });
+    for _ in 0..10 {
+        world.subscribe(1, "a");
+        world.wait(1);
+        world.subscribe(0, "a");
+        world.wait(OCCUPANCY_MS);
+        world.unsubscribe(0, "a");
+        world.unsubscribe(1, "a");
+        world.wait(1);
+    }
+    let due = (0..).map_while(|_| {
+        let due_ms = world.shard.next_tick_ms()?;
+        world.now.mono_ms = world.now.mono_ms.max(due_ms);
+        world.shard.tick(world.now);
+        Some(())
+    });
+    assert_eq!(due.count(), 1);
+}
+
+#[test]
+fn a_hub_that_is_removed_leaves_nothing_to_look_at() {
+    let mut world = connected();
+    world.publish(0, "a", "m");
+    world.rest();
+    world.set_hub(None);
+    assert_eq!(world.shard.next_tick_ms(), None);
 }
 
 #[test]
