@@ -12,15 +12,16 @@ use crate::{
     shard::request::{Listener, Publish, Token},
 };
 
-/// How long a key is remembered, in milliseconds.
+/// How long a key is remembered after its message was accepted, in milliseconds.
 pub const KEY_TTL_MS: u64 = 120_000;
 /// How many keys of a channel are remembered.
 pub const KEYS_MAX: usize = 10_000;
 
-/// The keys that a channel remembers, oldest first.
+/// The keys that a channel remembers.
 #[derive(Debug, Default)]
 pub struct Keys {
     known: BTreeMap<Arc<str>, Known>,
+    /// Those that are decided, oldest first. One that is pending is never forgotten: a repeat may wait with it.
     order: VecDeque<(u64, Arc<str>)>,
 }
 
@@ -59,7 +60,7 @@ impl Keys {
         let digest = digest(publish);
         match self.known.get_mut(key) {
             None => {
-                self.remember(key, digest, now_ms);
+                self.known.insert(key.clone(), Known { digest, state: State::Pending(Vec::new()) });
                 Seen::New
             }
             Some(known) if known.digest != digest => Seen::Conflict,
@@ -75,8 +76,9 @@ impl Keys {
     }
 
     /// The publish has its number. Returns those who wait for it.
-    pub fn done(&mut self, key: &str, serial: Serial) -> Vec<(Listener, Token)> {
+    pub fn done(&mut self, key: &Arc<str>, serial: Serial, now_ms: u64) -> Vec<(Listener, Token)> {
         let Some(known) = self.known.get_mut(key) else { return Vec::new() };
+        self.order.push_back((now_ms + KEY_TTL_MS, key.clone()));
         match std::mem::replace(&mut known.state, State::Done(serial)) {
             State::Pending(waiting) => waiting,
             State::Done(_) => Vec::new(),
@@ -85,14 +87,13 @@ impl Keys {
 
     /// The publish was refused, so the key is free again. Returns those who wait for it.
     pub fn failed(&mut self, key: &str) -> Vec<(Listener, Token)> {
-        self.order.retain(|(_, other)| &**other != key);
         match self.known.remove(key) {
             Some(Known { state: State::Pending(waiting), .. }) => waiting,
             _ => Vec::new(),
         }
     }
 
-    /// When the last key is forgotten, in `Now::mono_ms`; `None` if none is remembered.
+    /// When the last decided key is forgotten, in `Now::mono_ms`; `None` if there is none.
     pub fn expire(&mut self, now_ms: u64) -> Option<u64> {
         while let Some((until_ms, key)) = self.order.front() {
             if *until_ms > now_ms && self.order.len() <= KEYS_MAX {
@@ -102,11 +103,6 @@ impl Keys {
             self.order.pop_front();
         }
         self.order.back().map(|(until_ms, _)| *until_ms)
-    }
-
-    fn remember(&mut self, key: &Arc<str>, digest: u128, now_ms: u64) {
-        self.known.insert(key.clone(), Known { digest, state: State::Pending(Vec::new()) });
-        self.order.push_back((now_ms + KEY_TTL_MS, key.clone()));
     }
 }
 

@@ -140,7 +140,7 @@ impl Channel {
         }
         self.answer_published(from, publish, Ok(message.serial), effects);
         if let (Some(keys), Some(key)) = (&mut self.keys, &publish.key) {
-            let waiting = keys.done(key, message.serial);
+            let waiting = keys.done(key, message.serial, now.mono_ms);
             self.answer_waiting(waiting, Ok(message.serial), effects);
         }
         self.history.push(message.clone(), self.bounds.history);

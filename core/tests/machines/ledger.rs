@@ -188,9 +188,8 @@ impl Ledger {
         let first =
             self.numbers.get(&attempt.channel).and_then(|numbers| numbers.get(&(serial.epoch, serial.sequence)));
         let first = first.map(|entry| &self.attempts[entry.attempt].publish);
-        let same = |first: &&Publish| first.key.is_some() && first.key == attempt.publish.key;
-        match first.filter(same) {
-            Some(first) if first.payload == attempt.publish.payload => Ok(()),
+        match first {
+            Some(first) if first.key.is_some() && same(first, &attempt.publish) => Ok(()),
             _ => Err(format!("publish {index} is acknowledged as {serial}, which is another message")),
         }
     }
@@ -199,10 +198,16 @@ impl Ledger {
         let attempt = &self.attempts[index];
         let other = |other: &Attempt| other.publish.key == attempt.publish.key && other.channel == attempt.channel;
         if code == ErrorCode::KeyConflict
-            && !self.attempts.iter().any(|o| other(o) && o.publish.payload != attempt.publish.payload)
+            && !self.attempts.iter().any(|o| other(o) && !same(&o.publish, &attempt.publish))
         {
             return Err(format!("publish {index} conflicts with nothing"));
         }
         Ok(())
     }
+}
+
+/// Whether the client chose the same in everything.
+fn same(a: &Publish, b: &Publish) -> bool {
+    let flags = |publish: &Publish| [publish.store, publish.push, publish.retain];
+    (&a.key, &a.event, &a.payload, flags(a)) == (&b.key, &b.event, &b.payload, flags(b))
 }

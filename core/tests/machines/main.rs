@@ -9,6 +9,7 @@ mod broken;
 mod client;
 mod heartbeat;
 mod hubs;
+mod keys;
 mod ledger;
 mod limits;
 mod owner;
