@@ -34,8 +34,17 @@ struct Known {
 #[derive(Debug)]
 enum State {
     /// Not decided yet: those who repeated it meanwhile wait with it.
-    Pending(Vec<(Listener, Token)>),
+    Pending(Vec<Repeat>),
     Done(Serial),
+}
+
+/// One who published again what is pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeat {
+    pub from: Listener,
+    pub token: Token,
+    /// Whether success is answered; a refusal always is.
+    pub ack: bool,
 }
 
 /// What a key says of a publish.
@@ -66,9 +75,7 @@ impl Keys {
             Some(known) if known.digest != digest => Seen::Conflict,
             Some(Known { state: State::Done(serial), .. }) => Seen::Done(*serial),
             Some(Known { state: State::Pending(waiting), .. }) if waiting.len() < WAITING_MAX => {
-                if publish.ack {
-                    waiting.push((from, publish.token));
-                }
+                waiting.push(Repeat { from, token: publish.token, ack: publish.ack });
                 Seen::Waits
             }
             Some(_) => Seen::Full,
@@ -76,7 +83,7 @@ impl Keys {
     }
 
     /// The publish has its number. Returns those who wait for it.
-    pub fn done(&mut self, key: &Arc<str>, serial: Serial, now_ms: u64) -> Vec<(Listener, Token)> {
+    pub fn done(&mut self, key: &Arc<str>, serial: Serial, now_ms: u64) -> Vec<Repeat> {
         let Some(known) = self.known.get_mut(key) else { return Vec::new() };
         self.order.push_back((now_ms + KEY_TTL_MS, key.clone()));
         match std::mem::replace(&mut known.state, State::Done(serial)) {
@@ -86,7 +93,7 @@ impl Keys {
     }
 
     /// The publish was refused, so the key is free again. Returns those who wait for it.
-    pub fn failed(&mut self, key: &str) -> Vec<(Listener, Token)> {
+    pub fn failed(&mut self, key: &str) -> Vec<Repeat> {
         match self.known.remove(key) {
             Some(Known { state: State::Pending(waiting), .. }) => waiting,
             _ => Vec::new(),

@@ -1,9 +1,15 @@
 //! A publish that is repeated under its idempotency key.
 
-use appsockets_core::{code::ErrorCode, session::request::PublishInfo};
+use appsockets_core::{
+    channel::ChannelKey,
+    code::ErrorCode,
+    fanout::Subscriber,
+    session::request::PublishInfo,
+    shard::request::{Ask, Effect, Listener, Publish, Request as Asked, Token},
+};
 
 use crate::{
-    hubs::Switches,
+    hubs::{HUB, Switches, VIEW},
     ledger::KEY_MS,
     world::{World, acts::info},
 };
@@ -120,4 +126,34 @@ fn a_repeat_waits_for_a_store_that_takes_longer_than_a_key_is_remembered() {
     world.send(1, stored("m"));
     world.rest();
     assert_eq!(world.heard(1), ["m"]);
+}
+
+#[test]
+fn a_publish_without_a_request_id_is_answered_only_where_it_is_refused() {
+    let publish = |ack, store| {
+        let PublishInfo { event, payload, key, .. } = keyed("m");
+        let token = Token { subscriber: Subscriber { slot: 1, generation: 1 }, number: 5 };
+        Publish { token, ack, event, payload, store, push: false, retain: false, key }
+    };
+    for (publishes, stored, answers) in [
+        (vec![publish(false, false)], true, 0),
+        (vec![publish(false, false), publish(false, false)], true, 0),
+        (vec![publish(false, false), publish(true, false)], true, 1),
+        (vec![publish(false, false), publish(false, true)], true, 1),
+        (vec![publish(false, true), publish(false, true)], true, 0),
+        (vec![publish(false, true), publish(true, true)], true, 1),
+        (vec![publish(false, true), publish(false, true)], false, 2),
+    ] {
+        let mut world = connected();
+        let mut effects = Vec::new();
+        for publish in publishes {
+            let (from, key, ask) = (Listener { node: 1, worker: 0 }, ChannelKey::new(HUB, "a"), Ask::Publish(publish));
+            world.shard.handle(world.now, Asked { view: VIEW, from, key, ask }, &mut effects);
+        }
+        world.shard.end_turn(world.now, &mut effects);
+        if let Some(Effect::Store { key, ticket, .. }) = effects.last().cloned() {
+            world.shard.stored(world.now, &key, ticket, stored, &mut effects);
+        }
+        assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Answer { .. })).count(), answers);
+    }
 }
