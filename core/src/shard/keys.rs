@@ -8,6 +8,7 @@ use std::{
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
+    message::Form,
     serial::Serial,
     shard::request::{Listener, Publish, Token},
 };
@@ -28,6 +29,7 @@ pub struct Keys {
 #[derive(Debug)]
 struct Known {
     digest: u128,
+    form: Form,
     state: State,
 }
 
@@ -66,13 +68,13 @@ const WAITING_MAX: usize = 64;
 impl Keys {
     pub fn check(&mut self, key: &Arc<str>, publish: &Publish, from: Listener, now_ms: u64) -> Seen {
         self.expire(now_ms);
-        let digest = digest(publish);
+        let (digest, form) = (digest(publish), publish.payload.form);
         match self.known.get_mut(key) {
             None => {
-                self.known.insert(key.clone(), Known { digest, state: State::Pending(Vec::new()) });
+                self.known.insert(key.clone(), Known { digest, form, state: State::Pending(Vec::new()) });
                 Seen::New
             }
-            Some(known) if known.digest != digest => Seen::Conflict,
+            Some(known) if known.digest != digest || !may_be_same(known.form, form) => Seen::Conflict,
             Some(Known { state: State::Done(serial), .. }) => Seen::Done(*serial),
             Some(Known { state: State::Pending(waiting), .. }) if waiting.len() < WAITING_MAX => {
                 waiting.push(Repeat { from, token: publish.token, ack: publish.ack });
@@ -113,7 +115,12 @@ impl Keys {
     }
 }
 
-/// Two publishes are the same if everything that the client chose is.
+/// A form that is still to be found out is no choice of the client's: it may repeat in JSON what it published in binary.
+fn may_be_same(a: Form, b: Form) -> bool {
+    a == b || a == Form::Detect || b == Form::Detect
+}
+
+/// Two publishes are the same if everything that the client chose is; the form is compared apart.
 fn digest(publish: &Publish) -> u128 {
     let mut hash = Xxh3::new();
     let flags = [publish.store, publish.push, publish.retain].map(u8::from);

@@ -4,6 +4,7 @@ use appsockets_core::{
     channel::ChannelKey,
     code::ErrorCode,
     fanout::Subscriber,
+    message::{Form, Payload},
     session::request::PublishInfo,
     shard::request::{Ask, Effect, Listener, Publish, Request as Asked, Token},
 };
@@ -68,6 +69,23 @@ fn another_message_under_the_key_is_a_conflict() {
         world.send(0, other);
         world.rest();
         assert_eq!((world.outcomes(0)[1], world.heard(1).len()), (Err(ErrorCode::KeyConflict), 1));
+    }
+}
+
+#[test]
+fn one_text_in_two_forms_is_two_messages_unless_a_form_is_still_to_be_found_out() {
+    use Form::{Binary, Detect, Json, Text};
+    for (first, second, same) in
+        [(Text, Json, false), (Text, Binary, false), (Json, Json, true), (Detect, Json, true), (Text, Detect, true)]
+    {
+        let with = |form| PublishInfo { payload: Payload { bytes: "1".into(), form }, ..keyed("") };
+        let mut world = connected();
+        world.send(0, with(first));
+        world.rest();
+        world.send(0, with(second));
+        world.rest();
+        assert_eq!(world.outcomes(0)[1].is_ok(), same, "{first:?} and {second:?}");
+        assert_eq!(world.heard(1).len(), 1);
     }
 }
 

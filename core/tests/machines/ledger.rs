@@ -8,7 +8,7 @@ use std::{
 use appsockets_core::{
     channel::ChannelKey,
     code::ErrorCode,
-    message::Message,
+    message::{Form, Message},
     serial::{Epoch, Serial},
     shard::{
         delivery::Delivery,
@@ -208,6 +208,10 @@ impl Ledger {
 
 /// Whether the client chose the same in everything.
 fn same(a: &Publish, b: &Publish) -> bool {
-    let flags = |publish: &Publish| [publish.store, publish.push, publish.retain];
-    (&a.key, &a.event, &a.payload, flags(a)) == (&b.key, &b.event, &b.payload, flags(b))
+    let chosen = |publish: &Publish| {
+        let Publish { key, event, payload, store, push, retain, .. } = publish.clone();
+        (key, event, payload.bytes, [store, push, retain])
+    };
+    let detected = [a.payload.form, b.payload.form].contains(&Form::Detect);
+    chosen(a) == chosen(b) && (a.payload.form == b.payload.form || detected)
 }
