@@ -14,6 +14,7 @@ mod ledger;
 mod limits;
 mod owner;
 mod play;
+mod presence;
 mod restore;
 mod revocation;
 mod script;
