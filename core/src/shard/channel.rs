@@ -72,6 +72,8 @@ pub struct Bounds {
 struct Told {
     occupancy: u64,
     at_ms: Option<u64>,
+    /// A subscriber began with another count than the others know.
+    uneven: bool,
 }
 
 impl Channel {
@@ -144,6 +146,13 @@ impl Channel {
         self.unused() && self.close_at_ms(now, config) <= now.mono_ms
     }
 
+    /// The count with which new subscribers begin, where the rules have one.
+    pub(super) fn first_occupancy(&mut self) -> Option<u64> {
+        let count = self.occupancy();
+        self.told.uneven |= count != self.told.occupancy;
+        self.rules.occupancy.then_some(count)
+    }
+
     pub fn occupancy(&self) -> u64 {
         self.listeners.iter().map(|listening| listening.subscribers).sum()
     }
@@ -184,13 +193,14 @@ impl Channel {
     fn tell_occupancy(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.occupancy_is_due() && self.occupancy_due_ms(now) <= now.mono_ms {
             let count = self.occupancy();
-            self.told = Told { occupancy: count, at_ms: Some(now.mono_ms) };
+            self.told = Told { occupancy: count, at_ms: Some(now.mono_ms), uneven: false };
             self.notify(Notice::Occupancy(count), effects);
         }
     }
 
     fn occupancy_is_due(&self) -> bool {
-        self.rules.occupancy && !self.listeners.is_empty() && self.told.occupancy != self.occupancy()
+        let told = self.told.occupancy == self.occupancy() && !self.told.uneven;
+        self.rules.occupancy && !self.listeners.is_empty() && !told
     }
 
     fn occupancy_due_ms(&self, now: Now) -> u64 {

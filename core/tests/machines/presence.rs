@@ -122,3 +122,15 @@ fn occupancy_is_told_at_most_once_an_interval_and_is_right_after_it() {
     world.wait(10 * CLOSE_MS);
     assert_eq!(counts(&world, 0), [1, 3]);
 }
+
+#[test]
+fn one_who_was_told_a_count_between_two_intervals_is_not_left_with_it() {
+    let mut world = connected(2);
+    world.subscribe(0, "a");
+    world.rest();
+    world.subscribe(1, "a");
+    world.rest();
+    world.unsubscribe(0, "a");
+    world.wait(OCCUPANCY_MS);
+    assert_eq!(counts(&world, 1), [2, 1]);
+}
