@@ -114,8 +114,8 @@ impl Channel {
         if !rules.retain {
             self.retained = None;
         }
-        if !rules.presence {
-            self.members = None;
+        if let Some(members) = self.members.as_mut().filter(|_| !rules.presence) {
+            members.leave_all();
         }
         if rules.occupancy && !self.rules.occupancy {
             self.told = Told::default();
@@ -183,6 +183,9 @@ impl Channel {
     fn tell_presence(&mut self, effects: &mut Vec<Effect>) {
         let Some(members) = &mut self.members else { return };
         let changes = members.changes();
+        if !self.rules.presence {
+            self.members = None;
+        }
         for (change, members) in [(PresenceChange::Leave, changes.left), (PresenceChange::Join, changes.joined)] {
             if !members.is_empty() {
                 self.notify(Notice::Presence { change, members: members.into() }, effects);

@@ -48,6 +48,12 @@ impl Members {
         }
     }
 
+    /// Nobody is present any more.
+    pub fn leave_all(&mut self) {
+        let ids: Vec<_> = self.present.keys().cloned().collect();
+        ids.iter().for_each(|id| self.remove(id));
+    }
+
     /// What listeners have not been told yet.
     pub fn changes(&mut self) -> Changes {
         Changes {

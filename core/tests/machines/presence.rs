@@ -134,3 +134,21 @@ fn one_who_was_told_a_count_between_two_intervals_is_not_left_with_it() {
     world.wait(OCCUPANCY_MS);
     assert_eq!(counts(&world, 1), [2, 1]);
 }
+
+#[test]
+fn presence_that_ends_leaves_nobody_behind() {
+    let mut world = connected(3);
+    (0..3).for_each(|client| world.subscribe(client, "a"));
+    world.rest();
+    world.set_hub(Some(Switches { presence: false, ..HUB }.hub()));
+    world.rest();
+    assert!(world.present(0, "a").is_empty());
+    world.unsubscribe(2, "a");
+    world.rest();
+    world.set_hub(Some(HUB.hub()));
+    world.rest();
+    assert_eq!(
+        (world.present(0, "a"), world.present(1, "a")),
+        (vec!["ann".into(), "ben".into()], world.present(0, "a"))
+    );
+}
