@@ -1,6 +1,11 @@
 //! Who is there, and how many.
 
-use appsockets_core::session::event::{Event, PresenceChange};
+use std::{collections::BTreeMap, sync::Arc};
+
+use appsockets_core::{
+    identity::Identity,
+    session::event::{Event, PresenceChange},
+};
 
 use crate::{
     hubs::{self, CLOSE_MS, OCCUPANCY_MS, Switches},
@@ -151,4 +156,27 @@ fn presence_that_ends_leaves_nobody_behind() {
         (world.present(0, "a"), world.present(1, "a")),
         (vec!["ann".into(), "ben".into()], world.present(0, "a"))
     );
+}
+
+#[test]
+fn a_new_token_of_the_same_user_is_nobodys_business() {
+    let mut world = connected(2);
+    world.subscribe(0, "a");
+    world.subscribe(1, "a");
+    world.rest();
+    let at = world.clients[1].at.unwrap();
+    let renewed = Identity { expires_unix_ms: Some(u64::MAX), ..(*hubs::user("ben")).clone() };
+    world.authenticate(1, "ben");
+    world.auths.clear();
+    world.step(at, |session, cx| session.authenticated(Ok((Arc::new(renewed), "token".into())), cx));
+    world.rest();
+    assert_eq!(changes(&world, 0), []);
+    // What others are shown is their business.
+    let extra = BTreeMap::from([("name".to_owned(), "Benedict".to_owned())]);
+    let named = Identity { extra, ..(*hubs::user("ben")).clone() };
+    world.authenticate(1, "ben");
+    world.auths.clear();
+    world.step(at, |session, cx| session.authenticated(Ok((Arc::new(named), "token".into())), cx));
+    world.rest();
+    assert_eq!(changes(&world, 0), [PresenceChange::Leave, PresenceChange::Join]);
 }
