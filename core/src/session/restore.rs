@@ -49,12 +49,11 @@ impl Session {
             release(&old, from, cx);
             return self.not_restored(cx);
         }
-        self.leave_all(cx);
+        self.give_up_subscriptions(cx);
         self.id = old.id.clone();
         self.identity = old.identity.clone();
         self.bucket = old.bucket;
         self.number = self.number.max(old.number);
-        self.authenticating = None;
         self.demand_authentication(cx);
         let channels: Vec<_> = old.subscriptions.iter().map(|subscription| subscription.channel.clone()).collect();
         let allowed: Vec<_> = channels.into_iter().filter(|channel| self.may_hear(channel)).collect();

@@ -198,3 +198,51 @@ fn a_session_of_another_hub_or_with_an_ended_token_is_not_restored() {
         assert_eq!(world.count(1, |event| matches!(event, Event::Restored { .. })), 0);
     }
 }
+
+#[test]
+fn what_was_asked_while_the_restore_was_under_way_is_answered() {
+    let mut world = two();
+    world.break_connection(1, true);
+    world.restore(1, 0);
+    world.authenticate(1, "ann");
+    world.subscribe(1, "b");
+    world.unsubscribe(1, "c");
+    world.rest();
+    assert!(world.clients[1].waiting.is_empty());
+    assert_eq!(world.refusals(1), [ErrorCode::TryAgain]);
+    assert_eq!(world.count(1, |event| matches!(event, Event::Restored { .. })), 1);
+    assert_eq!(world.clients[1].views.keys().map(|channel| &**channel).collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
+fn what_was_subscribed_to_while_the_restore_was_under_way_is_told_to_have_ended() {
+    let mut world = two();
+    let id = world.clients[1].session_id.clone();
+    world.break_connection(1, true);
+    world.restore(1, 0);
+    world.subscribe(1, "c");
+    // The session that is to be restored is on the other worker, whose letters take their time.
+    while !world.clients[1].views.contains_key("c") {
+        world.arrive_at_the_shard();
+        world.turn();
+    }
+    world.rest();
+    assert_eq!(world.ended(1), [(vec!["c".into()], Some(ErrorCode::TryAgain))]);
+    assert_eq!(world.clients[1].session_id, id);
+}
+
+#[test]
+fn an_authentication_goes_on_through_a_restore() {
+    let mut world = two();
+    world.break_connection(1, true);
+    world.restore(1, 0);
+    world.authenticate(1, "cyd");
+    let outcome = world.auths.pop_front().unwrap();
+    world.rest();
+    world.authenticate(1, "ann");
+    world.auths.push_front(outcome);
+    world.rest();
+    let (_, held) = world.sessions().find(|(_, held)| held.client == Some(1)).unwrap();
+    assert_eq!(held.session.identity(), Some(&hubs::user("cyd")));
+    assert!(world.clients[1].waiting.is_empty());
+}

@@ -32,6 +32,13 @@ impl World {
         }
     }
 
+    /// Lets arrive what waits on the worker of the shard, and nothing between workers.
+    pub fn arrive_at_the_shard(&mut self) {
+        while let Some(letter) = self.links.get_mut(&(0, 0)).and_then(VecDeque::pop_front) {
+            self.receive(0, letter);
+        }
+    }
+
     /// Lets everything arrive and be answered, but for stores.
     pub fn settle(&mut self) {
         loop {
