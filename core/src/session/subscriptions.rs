@@ -95,6 +95,10 @@ impl Session {
             }
             Err(code) => {
                 self.subscriptions.remove(at);
+                if request.is_none() {
+                    // No request waits for the answer: it is the node that subscribed the session.
+                    tell_ended(vec![channel.clone()], code, cx);
+                }
                 Err(code)
             }
         };

@@ -246,3 +246,12 @@ fn an_authentication_goes_on_through_a_restore() {
     assert_eq!(held.session.identity(), Some(&hubs::user("cyd")));
     assert!(world.clients[1].waiting.is_empty());
 }
+
+#[test]
+fn a_user_channel_that_its_owner_refuses_is_told_to_be_lost() {
+    let config = appsockets_core::shard::Config { channels_max: 0, ..hubs::shard_config() };
+    let mut world = World::with(1, 1, Switches::ALL.hub(), hubs::session_config(), config);
+    world.connect(0, 0, Some(hubs::user("ann")));
+    world.rest();
+    assert_eq!(world.ended(0), [(vec!["u:ann".into()], Some(ErrorCode::TryAgain))]);
+}
