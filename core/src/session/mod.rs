@@ -120,10 +120,11 @@ impl Session {
             cx.tell(Event::RestoreKey(restore_key));
         }
         session.demand_authentication(cx);
-        session.join_user_channel(cx);
+        // First what was asked for: it may say from where the user's channel goes on.
         if !channels.is_empty() {
             session.subscribe(None, channels, cx);
         }
+        session.join_user_channel(cx);
         session
     }
 

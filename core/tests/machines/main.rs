@@ -12,6 +12,7 @@ mod hubs;
 mod keys;
 mod ledger;
 mod limits;
+mod openings;
 mod owner;
 mod play;
 mod presence;
