@@ -121,10 +121,11 @@ impl Session {
             cx.tell(Event::RestoreKey(restore_key));
         }
         session.demand_authentication(cx);
-        session.join_user_channel(cx);
+        // First what was asked for: it may say from where the user's channel goes on.
         if !channels.is_empty() {
             session.subscribe(None, channels, cx);
         }
+        session.join_user_channel(cx);
         session
     }
 
@@ -191,7 +192,8 @@ impl Session {
             Some(pinged_ms) => pinged_ms + config.pong_timeout_ms,
             None => self.heard_ms + config.ping_interval_ms,
         };
-        let expiry_ms = self.expires_unix_ms().map(|unix_ms| now.mono_ms + unix_ms.saturating_sub(now.unix_ms));
+        let expires_in_ms = self.expires_unix_ms().map(|unix_ms| unix_ms.saturating_sub(now.unix_ms));
+        let expiry_ms = expires_in_ms.map(|ms| now.mono_ms.saturating_add(ms));
         heartbeat_ms.min(self.auth_until_ms.unwrap_or(u64::MAX)).min(expiry_ms.unwrap_or(u64::MAX))
     }
 

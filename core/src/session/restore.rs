@@ -73,12 +73,11 @@ impl Session {
             release(&old, from, cx);
             return false;
         }
-        self.leave_all(cx);
+        self.give_up_subscriptions(cx);
         self.id = old.id.clone();
         self.identity = old.identity.clone();
         self.bucket = old.bucket;
         self.number = self.number.max(old.number);
-        self.authenticating = None;
         self.demand_authentication(cx);
         let allowed: Vec<_> = old.subscriptions.iter().filter(|s| self.may_hear(&s.channel)).collect();
         cx.tell(Event::Restored {

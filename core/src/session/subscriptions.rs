@@ -96,6 +96,10 @@ impl Session {
             }
             Err(code) => {
                 self.subscriptions.remove(at);
+                if request.is_none() {
+                    // No request waits for the answer: it is the node that subscribed the session.
+                    tell_ended(vec![channel.clone()], code, cx);
+                }
                 Err(code)
             }
         };
@@ -136,6 +140,16 @@ impl Session {
         }
     }
 
+    /// Ends what this connection has subscribed to by itself, because it goes on as another session.
+    pub(super) fn give_up_subscriptions(&mut self, cx: &mut Context<'_>) {
+        let own = self.subscriptions.iter().filter(|s| s.state == State::Active && !s.automatic);
+        let told = own.map(|subscription| subscription.channel.clone()).collect();
+        for channel in self.channels().cloned().collect::<Vec<_>>() {
+            self.leave(&channel, ErrorCode::TryAgain, cx);
+        }
+        tell_ended(told, ErrorCode::TryAgain, cx);
+    }
+
     pub(super) fn join_user_channel(&mut self, cx: &mut Context<'_>) {
         let Some(identity) = self.identity.as_ref().filter(|_| self.hub.user_channel) else { return };
         let channel = channel::user_channel(&identity.user_id);
@@ -149,7 +163,7 @@ impl Session {
         for channel in &automatic {
             self.leave(channel, ErrorCode::SubscriptionRevoked, cx);
         }
-        tell_revoked(automatic, cx);
+        tell_ended(automatic, ErrorCode::SubscriptionRevoked, cx);
     }
 
     /// Ends the subscriptions that the session is no longer allowed to hold.
@@ -161,7 +175,7 @@ impl Session {
         for channel in &channels {
             self.leave(channel, ErrorCode::SubscriptionRevoked, cx);
         }
-        tell_revoked(channels, cx);
+        tell_ended(channels, ErrorCode::SubscriptionRevoked, cx);
     }
 
     /// Tells the owners of channels that have presence now, and had none, that the session is there.
@@ -309,9 +323,10 @@ pub(super) fn tell_subscribed(
     }
 }
 
-fn tell_revoked(channels: Vec<ChannelName>, cx: &mut Context<'_>) {
+/// Tells of subscriptions that ended without the client's asking.
+fn tell_ended(channels: Vec<ChannelName>, code: ErrorCode, cx: &mut Context<'_>) {
     if !channels.is_empty() {
-        cx.tell(Event::Unsubscribed { req_id: None, channels, error: Some(ErrorCode::SubscriptionRevoked) });
+        cx.tell(Event::Unsubscribed { req_id: None, channels, error: Some(code) });
     }
 }
 

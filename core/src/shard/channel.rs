@@ -72,6 +72,8 @@ pub struct Bounds {
 struct Told {
     occupancy: u64,
     at_ms: Option<u64>,
+    /// A subscriber began with another count than the others know.
+    uneven: bool,
 }
 
 impl Channel {
@@ -112,8 +114,8 @@ impl Channel {
         if !rules.retain {
             self.retained = None;
         }
-        if !rules.presence {
-            self.members = None;
+        if let Some(members) = self.members.as_mut().filter(|_| !rules.presence) {
+            members.leave_all();
         }
         if rules.occupancy && !self.rules.occupancy {
             self.told = Told::default();
@@ -142,6 +144,13 @@ impl Channel {
 
     pub fn is_idle(&mut self, now: Now, config: &Config) -> bool {
         self.unused() && self.close_at_ms(now, config) <= now.mono_ms
+    }
+
+    /// The count with which new subscribers begin, where the rules have one.
+    pub(super) fn first_occupancy(&mut self) -> Option<u64> {
+        let count = self.occupancy();
+        self.told.uneven |= count != self.told.occupancy;
+        self.rules.occupancy.then_some(count)
     }
 
     pub fn occupancy(&self) -> u64 {
@@ -174,6 +183,9 @@ impl Channel {
     fn tell_presence(&mut self, effects: &mut Vec<Effect>) {
         let Some(members) = &mut self.members else { return };
         let changes = members.changes();
+        if !self.rules.presence {
+            self.members = None;
+        }
         for (change, members) in [(PresenceChange::Leave, changes.left), (PresenceChange::Join, changes.joined)] {
             if !members.is_empty() {
                 self.notify(Notice::Presence { change, members: members.into() }, effects);
@@ -184,13 +196,14 @@ impl Channel {
     fn tell_occupancy(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.occupancy_is_due() && self.occupancy_due_ms(now) <= now.mono_ms {
             let count = self.occupancy();
-            self.told = Told { occupancy: count, at_ms: Some(now.mono_ms) };
+            self.told = Told { occupancy: count, at_ms: Some(now.mono_ms), uneven: false };
             self.notify(Notice::Occupancy(count), effects);
         }
     }
 
     fn occupancy_is_due(&self) -> bool {
-        self.rules.occupancy && !self.listeners.is_empty() && self.told.occupancy != self.occupancy()
+        let told = self.told.occupancy == self.occupancy() && !self.told.uneven;
+        self.rules.occupancy && !self.listeners.is_empty() && !told
     }
 
     fn occupancy_due_ms(&self, now: Now) -> u64 {

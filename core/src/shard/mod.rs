@@ -96,7 +96,9 @@ impl Shard {
     /// Forgets a hub and all its channels.
     pub fn remove_hub(&mut self, hub: &str) {
         self.hubs.remove(hub);
-        self.channels.retain(|key, _| &*key.hub != hub);
+        for (key, channel) in self.channels.extract_if(|key, _| &*key.hub == hub) {
+            self.wakeups.remove(&key, channel.wake_ms);
+        }
     }
 
     pub fn handle(&mut self, now: Now, request: Request, effects: &mut Vec<Effect>) {
@@ -142,11 +144,8 @@ impl Shard {
 
     /// Does what is due: occupancy counts, and the closing of channels that nobody uses.
     pub fn tick(&mut self, now: Now) {
-        while let Some((key, at_ms)) = self.wakeups.pop_due(now.mono_ms) {
+        while let Some(key) = self.wakeups.pop_due(now.mono_ms) {
             let Some(channel) = self.channels.get_mut(&key) else { continue };
-            if channel.wake_ms != Some(at_ms) {
-                continue;
-            }
             channel.wake_ms = None;
             if channel.is_idle(now, &self.config) {
                 self.channels.remove(&key);

@@ -26,13 +26,13 @@ pub struct Changes {
 }
 
 impl Members {
-    /// A session is present. One that was present already stays so, without a join, unless it is another user now.
+    /// A session is present. One that was present already stays so, without a join, unless others see it differ.
     /// What a lower attachment says is ignored.
     pub fn enter(&mut self, member: Member, attachment: u32) {
         let id = member.session_id.clone();
         match self.present.get_mut(&id) {
             Some(attached) if attached.attachment > attachment => {}
-            Some(attached) if attached.member.identity == member.identity => attached.attachment = attachment,
+            Some(attached) if shows_same(&attached.member, &member) => attached.attachment = attachment,
             Some(_) => {
                 self.remove(&id);
                 self.add(member, attachment);
@@ -46,6 +46,12 @@ impl Members {
         if self.present.get(session_id).is_some_and(|attached| attached.attachment <= attachment) {
             self.remove(session_id);
         }
+    }
+
+    /// Nobody is present any more.
+    pub fn leave_all(&mut self) {
+        let ids: Vec<_> = self.present.keys().cloned().collect();
+        ids.iter().for_each(|id| self.remove(id));
     }
 
     /// What listeners have not been told yet.
@@ -72,5 +78,13 @@ impl Members {
         if self.joined.remove(session_id).is_none() {
             self.left.insert(id, attached.member);
         }
+    }
+}
+
+/// Rights and the end of a token are not shown, so a new token of the same user is no reason to leave and join.
+fn shows_same(a: &Member, b: &Member) -> bool {
+    match (&a.identity, &b.identity) {
+        (Some(a), Some(b)) => a.user_id == b.user_id && a.extra == b.extra,
+        (a, b) => a.is_none() && b.is_none(),
     }
 }

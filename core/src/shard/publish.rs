@@ -8,7 +8,7 @@ use crate::{
     serial::Serial,
     shard::{
         channel::{Channel, Retained},
-        keys::Seen,
+        keys::{Repeat, Seen},
         request::{Effect, Listener, Publish, Reply, Token},
     },
     time::Now,
@@ -45,7 +45,7 @@ impl Channel {
                 self.accept(now, from, &publish, message, effects);
             }
             Verdict::Waits => {}
-            Verdict::Answer(outcome) => self.answer_published(from, &publish, outcome, effects),
+            Verdict::Answer(outcome) => self.answer(from, publish.token, publish.ack, outcome, effects),
         }
     }
 
@@ -138,9 +138,9 @@ impl Channel {
             let until_ms = now.mono_ms + self.bounds.retain_ms;
             self.retained = Some(Retained { message: message.clone(), until_ms });
         }
-        self.answer_published(from, publish, Ok(message.serial), effects);
+        self.answer(from, publish.token, publish.ack, Ok(message.serial), effects);
         if let (Some(keys), Some(key)) = (&mut self.keys, &publish.key) {
-            let waiting = keys.done(key, message.serial);
+            let waiting = keys.done(key, message.serial, now.mono_ms);
             self.answer_waiting(waiting, Ok(message.serial), effects);
         }
         self.history.push(message.clone(), self.bounds.history);
@@ -148,36 +148,29 @@ impl Channel {
     }
 
     fn fail(&mut self, from: Listener, publish: &Publish, code: ErrorCode, effects: &mut Vec<Effect>) {
-        self.answer_published(from, publish, Err(code), effects);
+        self.answer(from, publish.token, publish.ack, Err(code), effects);
         if let (Some(keys), Some(key)) = (&mut self.keys, &publish.key) {
             let waiting = keys.failed(key);
             self.answer_waiting(waiting, Err(code), effects);
         }
     }
 
-    fn answer_published(
+    /// A refusal is told even where nobody asked for an answer.
+    fn answer(
         &self,
         to: Listener,
-        publish: &Publish,
+        token: Token,
+        ack: bool,
         outcome: Result<Serial, ErrorCode>,
         effects: &mut Vec<Effect>,
     ) {
-        if publish.ack || outcome.is_err() {
-            let reply = Reply::Published(outcome);
-            effects.push(Effect::Answer { to, key: self.key.clone(), token: publish.token, reply });
+        if ack || outcome.is_err() {
+            effects.push(Effect::Answer { to, key: self.key.clone(), token, reply: Reply::Published(outcome) });
         }
     }
 
-    /// Repeats of a publish that was pending. Each had a request id, or there would have been no reason to wait.
-    fn answer_waiting(
-        &self,
-        waiting: Vec<(Listener, Token)>,
-        outcome: Result<Serial, ErrorCode>,
-        effects: &mut Vec<Effect>,
-    ) {
-        for (to, token) in waiting {
-            effects.push(Effect::Answer { to, key: self.key.clone(), token, reply: Reply::Published(outcome) });
-        }
+    fn answer_waiting(&self, waiting: Vec<Repeat>, outcome: Result<Serial, ErrorCode>, effects: &mut Vec<Effect>) {
+        waiting.into_iter().for_each(|Repeat { from, token, ack }| self.answer(from, token, ack, outcome, effects));
     }
 }
 

@@ -58,14 +58,15 @@ impl Channel {
         }
         self.retained.take_if(|retained| retained.until_ms <= now.mono_ms);
         let members = self.members.as_ref().map(|members| members.list());
+        let occupancy = self.first_occupancy();
         for Waiting { from, token, recover } in waiting {
-            let start = Box::new(self.start(recover, members.clone()));
+            let start = Box::new(self.start(recover, members.clone(), occupancy));
             let reply = Reply::Subscribed(Ok(start));
             effects.push(Effect::Answer { to: from, key: self.key.clone(), token, reply });
         }
     }
 
-    fn start(&self, recover: Option<Recover>, members: Option<Arc<[Member]>>) -> Start {
+    fn start(&self, recover: Option<Recover>, members: Option<Arc<[Member]>>, occupancy: Option<u64>) -> Start {
         let current = self.current();
         let missed = recover.and_then(|recover| self.missed(recover, current));
         let recovered = recover.map(|_| missed.is_some());
@@ -86,7 +87,7 @@ impl Channel {
             // One that lacks nothing has the retained message, or gets it among what it missed.
             retained: retained.filter(|_| recovered != Some(true)),
             members,
-            occupancy: self.rules.occupancy.then(|| self.occupancy()),
+            occupancy,
         }
     }
 

@@ -1,0 +1,23 @@
+//! The state machines of the core, wired as a node wires them, against what a client may rely on.
+//!
+//! [`world`] carries out the effects of sessions and of one shard, with every message between them held in a queue that
+//! the test empties at will. [`client`] and [`ledger`] judge: what one client sees, and what the owner says of its
+//! messages. [`script`] makes random runs, and [`properties`] plays them. The other files are plain examples.
+
+mod auth;
+mod broken;
+mod client;
+mod heartbeat;
+mod hubs;
+mod keys;
+mod ledger;
+mod limits;
+mod openings;
+mod owner;
+mod play;
+mod presence;
+mod restore;
+mod revocation;
+mod script;
+mod verdict;
+mod world;
