@@ -153,13 +153,13 @@ impl Client {
         Ok(())
     }
 
-    /// The node tells of a gap, because the client could not take what came.
-    pub fn catch_up(&mut self, channel: &Arc<str>, known: Serial, position: Serial) -> Result<(), String> {
-        let view = self.view(channel)?;
-        if view.position != known {
-            return Err(format!("{channel}: the node believes {known} and the client has {}", view.position));
+    /// The node asks again for what this client could not take.
+    pub fn catch_up(&mut self, channel: &Arc<str>, reached: Serial) -> Result<(), String> {
+        let position = self.view(channel)?.position;
+        if position != reached {
+            return Err(format!("{channel}: the node believes {reached} and the client has {position}"));
         }
-        view.position = position;
+        self.asks.push((None, channel.clone(), Expected::Known(Some(Recover::Serial(reached)))));
         Ok(())
     }
 
@@ -230,6 +230,9 @@ fn judge(position: &Position, expected: Expected, ledger: &Ledger) -> Result<(),
     let known_by_client = match expected {
         Expected::Anything => return Ok(()),
         Expected::Known(None) => return (recovered.is_none()).then_some(()).ok_or("nothing was to recover".into()),
+        Expected::Known(Some(Recover::Unknown)) => {
+            return (*recovered == Some(false)).then_some(()).ok_or("nobody knows what was to recover".into());
+        }
         Expected::Known(Some(Recover::BadSerial)) => return Err("it was to be refused".into()),
         Expected::Known(Some(Recover::Timestamp(unix_ms))) => {
             let key = ChannelKey::new(HUB, channel.clone());

@@ -272,27 +272,45 @@ fn a_channel_that_closed_begins_another_epoch() {
 }
 
 #[test]
-fn a_client_that_took_nothing_for_a_while_is_told_what_it_has() {
+fn a_client_that_took_nothing_for_a_while_gets_what_it_missed() {
     let mut world = connected();
     world.subscribe(1, "a");
-    world.publish(0, "a", "1");
-    world.rest();
-    world.publish(0, "a", "2");
-    world.rest();
+    publish_all(&mut world, 1..=2);
     world.fill(1);
-    world.publish(0, "a", "3");
-    world.rest();
-    world.publish(0, "a", "4");
-    world.rest();
+    publish_all(&mut world, 3..=4);
     world.drain(1);
+    world.rest();
     let position = world.position(1, "a");
-    assert_eq!((position.recovered, position.serial.sequence), (Some(false), 4));
-    assert_eq!(position.known.map(|known| known.sequence), Some(2));
-    world.publish(0, "a", "5");
-    world.rest();
-    assert_eq!(world.heard(1).last().map(String::as_str), Some("5"));
+    assert_eq!((position.recovered, position.serial.sequence), (Some(true), 2));
+    publish_all(&mut world, 5..=5);
+    assert_eq!(world.heard(1), ["1", "2", "3", "4", "5"]);
     world.drain(1);
+    world.rest();
     assert_eq!(world.position(1, "a"), position);
+}
+
+#[test]
+fn a_client_that_took_nothing_for_too_long_is_told_what_it_has() {
+    let mut world = connected();
+    let last = 2 + HISTORY_MAX + 1;
+    world.subscribe(1, "a");
+    publish_all(&mut world, 1..=2);
+    world.fill(1);
+    publish_all(&mut world, 3..=last);
+    world.drain(1);
+    world.rest();
+    let position = world.position(1, "a");
+    assert_eq!((position.recovered, position.serial.sequence), (Some(false), last as u64));
+    assert_eq!(position.known.map(|known| known.sequence), Some(2));
+    publish_all(&mut world, last + 1..=last + 1);
+    assert_eq!(world.heard(1).last(), Some(&(last + 1).to_string()));
+}
+
+fn publish_all(world: &mut World, numbers: std::ops::RangeInclusive<usize>) {
+    for number in numbers {
+        world.publish(0, "a", &number.to_string());
+        world.rest();
+    }
 }
 
 #[test]

@@ -116,7 +116,11 @@ impl Engine {
             self.bind(conn, None);
             out.close(conn, code.code(), code.name());
         }
-        self.remove(subscriber, now, out);
+        // One that fell silent may only have lost its connection, and come back.
+        match code {
+            CloseCode::HeartbeatMissed => self.park(subscriber, now, out),
+            _ => self.remove(subscriber, now, out),
+        }
     }
 
     /// The session ends by the client's will.

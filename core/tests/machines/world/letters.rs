@@ -161,12 +161,17 @@ impl World {
     pub(super) fn deliver(&mut self, worker: usize, delivery: &Delivery) {
         let Worker { fanout, held, .. } = &mut self.workers[worker];
         let mut takers = Vec::new();
-        let outcome = fanout.deliver(delivery, |subscriber| match held.get(&subscriber) {
+        let hides_gap = self.fault.hides_gap();
+        let outcome = fanout.deliver(delivery, |subscriber| match held.get_mut(&subscriber) {
             Some(held) if !held.full => {
                 takers.extend(held.client);
                 true
             }
-            _ => false,
+            Some(held) => {
+                held.lagging.insert(delivery.key.channel.clone());
+                hides_gap
+            }
+            None => false,
         });
         if let Outcome::OutOfOrder(position) = outcome {
             self.mistakes.push(format!("{delivery:?} does not follow {position}"));

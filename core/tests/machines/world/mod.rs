@@ -8,7 +8,7 @@ mod letters;
 mod sessions;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -21,7 +21,6 @@ use appsockets_core::{
     serial::Serial,
     session::{
         self, Context, Opening, Session,
-        event::{Event, Position},
         request::{Request, SubscribeInfo},
     },
     settings::hub::Hub,
@@ -54,6 +53,8 @@ pub struct Held {
     key: Arc<str>,
     /// The inbox takes no delivery.
     full: bool,
+    /// Channels of which the inbox could not take something.
+    lagging: BTreeSet<ChannelName>,
     parked: Option<Parked>,
 }
 
@@ -189,7 +190,14 @@ impl World {
         let mut effects = Vec::new();
         let mut cx = Context { now: self.now, config: &self.config, meter: &self.meter, effects: &mut effects };
         let session = Session::open(opening, &mut cx);
-        let held = Held { session, client: Some(client), key: key.clone(), full: false, parked: None };
+        let held = Held {
+            session,
+            client: Some(client),
+            key: key.clone(),
+            full: false,
+            lagging: BTreeSet::new(),
+            parked: None,
+        };
         self.workers[worker].held.insert(at.subscriber, held);
         self.keys.insert(key, at);
         self.carry_out(at, effects);
@@ -225,22 +233,18 @@ impl World {
         }
     }
 
-    /// The client's inbox is empty again, so it is told what it missed.
+    /// The client's inbox is empty again, so the session asks for what it missed.
     pub fn drain(&mut self, client: usize) {
         let Some(held) = self.held_by(client) else { return };
         held.full = false;
-        let channels: Vec<_> = held.session.channels().cloned().collect();
+        let channels = std::mem::take(&mut held.lagging);
         let Some(at) = self.clients[client].at else { return };
         for channel in channels {
             let key = ChannelKey::new(HUB, channel.clone());
-            let Some((known, serial)) = self.workers[at.worker].fanout.catch_up(&key, at.subscriber) else { continue };
-            if self.fault.hides_gap() {
-                continue;
-            }
-            let outcome = self.clients[client].catch_up(&channel, known, serial);
+            let Some(reached) = self.workers[at.worker].fanout.position(&key, at.subscriber) else { continue };
+            let outcome = self.clients[client].catch_up(&channel, reached);
             self.note(outcome);
-            let position = Position { channel, serial, recovered: Some(false), known: Some(known) };
-            self.clients[client].log.push(Event::Position(position));
+            self.step(at, |session, cx| session.catch_up(&channel, reached, cx));
         }
     }
 
