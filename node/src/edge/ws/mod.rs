@@ -1,4 +1,18 @@
-//! The server's side of the WebSocket protocol (RFC 6455).
+//! The server's side of the WebSocket protocol (RFC 6455), without extensions.
+
+mod close;
+mod handshake;
+mod header;
+mod mask;
+mod reader;
+
+pub(crate) use close::close_answer;
+pub use close::close_frame;
+pub use handshake::{Handshake, Refusal, Subprotocols, handshake};
+pub use reader::{Item, Reader, Violation};
+
+/// The length of the longest header that a server sends.
+pub const HEADER_BYTES_MAX: usize = 10;
 
 /// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +24,22 @@ pub enum Opcode {
     Close = 8,
     Ping = 9,
     Pong = 10,
+}
+
+/// The kind of a data message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Binary,
+}
+
+impl Kind {
+    pub const fn opcode(self) -> Opcode {
+        match self {
+            Kind::Text => Opcode::Text,
+            Kind::Binary => Opcode::Binary,
+        }
+    }
 }
 
 /// Appends one whole, unfragmented, unmasked frame.

@@ -1,0 +1,73 @@
+use std::sync::Arc;
+
+use mio::net::TcpStream;
+
+use super::{
+    connections::Permit,
+    queue::Queue,
+    sse::Stream,
+    ws::{Kind, Reader},
+};
+
+/// All that the edge keeps of one connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub generation: u32,
+    pub link: Link,
+    /// What waits for a WebSocket; a stream has its own.
+    pub queue: Queue,
+    /// In `Now::mono_ms`: when it is dropped if it is `waiting` and nothing changes.
+    pub deadline_ms: u64,
+    pub flags: Flags,
+}
+
+#[derive(Debug)]
+pub(super) enum Link {
+    Socket(Socket),
+    Stream(Arc<Stream>),
+}
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub tcp: TcpStream,
+    pub reader: Reader,
+    /// The only kind of message that the client may send, if it may not send both.
+    pub kind: Option<Kind>,
+    pub _permit: Option<Permit>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flags {
+    /// The handler has been told that it ended, or ended it: what remains is the end of the socket.
+    pub closing: bool,
+    /// In the list of those to flush.
+    pub dirty: bool,
+    /// The kernel took no more; it will tell when it does.
+    pub blocked: bool,
+    /// A delivery was refused, so the handler waits for `drained`.
+    pub full: bool,
+    /// In the list of those to read.
+    pub listed: bool,
+    /// The kernel may have more to read.
+    pub readable: bool,
+    /// The kernel has told of an end or an error behind what there is to read.
+    pub hung_up: bool,
+    /// Read to its end.
+    pub ended: bool,
+    /// Half-closed by us.
+    pub shut: bool,
+    /// In the list of those with a deadline.
+    pub waiting: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Conn, Link, Reader};
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        println!("Conn {} bytes, Link {}, Reader {}", size_of::<Conn>(), size_of::<Link>(), size_of::<Reader>());
+        assert!(size_of::<Conn>() <= 120);
+        assert!(size_of::<Reader>() <= 16);
+    }
+}
