@@ -1,20 +1,22 @@
-//! Sends every message back, for `cargo xtask autobahn`: the edge alone, without sessions.
+//! Sends every WebSocket message back as it came: what the Autobahn test suite talks to.
 
 use std::net::SocketAddr;
 
 use appsockets_core::time::Now;
 use appsockets_node::edge::{
     self, Closed, ConnId, Connections, Handler, Opening, Options, Outboxes, Peer, WorkerHandle,
-    ws::{Kind, Subprotocols, handshake},
+    ws::{self, Kind, Subprotocols},
 };
 use axum::{Extension, Router, extract::Request, response::IntoResponse, routing::any};
 use clap::Parser;
 
 #[derive(Parser)]
 struct Arguments {
-    #[arg(long)]
+    /// Where to listen, as IP:PORT.
+    #[arg(long, default_value = "127.0.0.1:9001")]
     listen: SocketAddr,
-    #[arg(long, default_value_t = 32 << 20)]
+    /// The largest message that is taken, in bytes.
+    #[arg(long, default_value_t = 16 << 20)]
     message_bytes_max: u32,
 }
 
@@ -45,22 +47,22 @@ impl Handler for Echo {
     }
 }
 
-fn main() -> anyhow::Result<()> {
-    let Arguments { listen, message_bytes_max } = Arguments::parse();
-    let options = Options { message_bytes_max, outbox_bytes_max: 2 * message_bytes_max as usize, ..Options::default() };
-    let listener = edge::listen(listen)?;
-    println!("listening on http://{}", listener.local_addr()?);
-    let worker = edge::spawn(listener, options, Connections::new(1024), |handle| (Echo, router(handle)))?;
-    worker.join().map_err(|_| anyhow::anyhow!("the worker panicked"))??;
-    Ok(())
-}
-
-fn router(handle: WorkerHandle<(), ()>) -> Router {
-    let upgrade = |Extension(peer): Extension<Peer>, mut request: Request| async move {
-        match handshake(&mut request, Subprotocols::Any) {
+fn start(handle: WorkerHandle<(), ()>) -> (Echo, Router) {
+    let accept = |Extension(peer): Extension<Peer>, mut request: Request| async move {
+        match ws::handshake(&mut request, Subprotocols::Any) {
             Ok(handshake) => handle.accept_websocket(handshake, &peer, ()),
             Err(refusal) => refusal.into_response(),
         }
     };
-    Router::new().fallback(any(upgrade))
+    (Echo, Router::new().fallback(any(accept)))
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let options = Options { message_bytes_max: arguments.message_bytes_max, ..Options::default() };
+    let listener = edge::listen(arguments.listen)?;
+    println!("listening on {}", listener.local_addr()?);
+    let worker = edge::spawn(listener, options, Connections::new(10_000), start)?;
+    worker.join().map_err(|_| anyhow::anyhow!("the worker panicked"))??;
+    Ok(())
 }

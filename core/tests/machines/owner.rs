@@ -275,6 +275,7 @@ fn a_channel_that_closed_begins_another_epoch() {
 fn a_client_that_took_nothing_for_a_while_gets_what_it_missed() {
     let mut world = connected();
     world.subscribe(1, "a");
+    world.rest();
     publish_all(&mut world, 1..=2);
     world.fill(1);
     publish_all(&mut world, 3..=4);
@@ -294,6 +295,7 @@ fn a_client_that_took_nothing_for_too_long_is_told_what_it_has() {
     let mut world = connected();
     let last = 2 + HISTORY_MAX + 1;
     world.subscribe(1, "a");
+    world.rest();
     publish_all(&mut world, 1..=2);
     world.fill(1);
     publish_all(&mut world, 3..=last);

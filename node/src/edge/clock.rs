@@ -18,9 +18,8 @@ pub fn now() -> Now {
     }
 }
 
-/// The instant of a deadline that is counted in `Now::mono_ms`; at most a day ahead, which is as good as never.
+/// The instant of a deadline that is counted in `Now::mono_ms`.
 pub fn instant(mono_ms: u64) -> Instant {
-    const DAY: Duration = Duration::from_secs(24 * 3600);
-    let wait = Duration::from_millis(mono_ms).saturating_sub(ZERO.elapsed());
-    Instant::now() + wait.min(DAY)
+    const NEVER: Duration = Duration::from_secs(24 * 3600);
+    ZERO.checked_add(Duration::from_millis(mono_ms)).unwrap_or_else(|| Instant::now() + NEVER)
 }

@@ -119,7 +119,7 @@ impl Outboxes {
     /// Nothing waits any more.
     fn written(&mut self, id: ConnId) {
         let Some(conn) = self.get(id) else { return };
-        if mem::take(&mut conn.flags.full) {
+        if conn.flags.full {
             self.told.push(Told::Drained(id));
         } else if conn.flags.closing && conn.flags.ended {
             self.remove(id);
@@ -156,7 +156,7 @@ fn write_queue(tcp: &mut TcpStream, queue: &mut Queue, pool: &mut Pool, joined: 
         } else {
             joined.clear();
             pool.gather(queue, JOINED_BYTES_MAX, joined);
-            &joined[..]
+            joined.as_slice()
         };
         let offered = offer.len();
         match tcp.write(offer) {

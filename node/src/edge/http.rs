@@ -46,24 +46,25 @@ pub(super) async fn accept(
     router: Router,
     options: Options,
     connections: Arc<Connections>,
-    phase: watch::Receiver<Phase>,
+    mut phase: watch::Receiver<Phase>,
 ) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "the listener can't be used"),
     };
-    let admit = |stream, remote| admit(stream, remote, &router, &options, &connections, &phase);
+    let admission = phase.clone();
+    let admit = |stream, remote| admit(stream, remote, &router, &options, &connections, &admission);
     loop {
-        let mut phase = phase.clone();
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, remote)) => admit(stream, remote),
-                Err(error) => {
-                    warn!(%error, "accepting a connection failed");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = left_running(&mut phase) => break,
+        };
+        match accepted {
+            Ok((stream, remote)) => admit(stream, remote),
+            Err(error) => {
+                warn!(%error, "accepting a connection failed");
+                sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
     // Those that the kernel has already answered would be reset with the listener.
@@ -121,8 +122,8 @@ async fn serve(stream: TcpStream, router: Router, peer: Peer, timeout: Duration,
     }
 }
 
-/// Waits until the worker accepts nothing more.
+/// Waits until the worker drains or stops.
 async fn left_running(phase: &mut watch::Receiver<Phase>) {
-    // Fails only when the worker has ended, which is as good.
+    // An error says that nobody is left to tell, which is an end as well.
     _ = phase.wait_for(|phase| *phase != Phase::Running).await;
 }

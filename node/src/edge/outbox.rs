@@ -16,7 +16,8 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivered {
     Queued,
-    /// The outbox holds more than its bound: the frame was not taken. [`super::Handler::drained`] follows.
+    /// The outbox would hold more than its bound: the frame was not taken. [`super::Handler::drained`] follows, and
+    /// until then no other frame is taken either.
     Full,
 }
 
@@ -77,7 +78,8 @@ impl Outboxes {
             self.watch(id, self.options.write_timeout_ms);
             return if taken { Delivered::Queued } else { Delivered::Full };
         }
-        if !fits(conn, bytes.len(), self.options.outbox_bytes_max) && !self.make_room(id, bytes.len()) {
+        let full = conn.flags.full || !fits(conn, bytes.len(), self.options.outbox_bytes_max);
+        if full && !self.make_room(id, bytes.len()) {
             return Delivered::Full;
         }
         self.push(id, bytes.clone());
@@ -127,7 +129,10 @@ impl Outboxes {
 
     /// Like [`Outboxes::close`], with any last frame.
     pub(super) fn end(&mut self, id: ConnId, last: impl FnOnce() -> Bytes) {
-        let Some(conn) = find_open(&mut self.conns, id) else { return };
+        let Some(conn) = find_open(&mut self.conns, id) else {
+            // It failed in this very turn, which the handler need not hear of any more.
+            return self.told.retain(|told| *told != Told::Broken(id));
+        };
         match &conn.link {
             Link::Socket(_) => self.push(id, last()),
             Link::Stream(stream) => stream.end(),
@@ -192,9 +197,8 @@ impl Outboxes {
         let bound = self.options.outbox_bytes_max;
         // One that failed at this has been removed, which `told` tells.
         let Some(conn) = self.get(id) else { return true };
-        let fits = fits(conn, length, bound);
-        conn.flags.full |= !fits;
-        fits
+        conn.flags.full |= !fits(conn, length, bound);
+        !conn.flags.full
     }
 }
 

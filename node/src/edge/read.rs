@@ -84,7 +84,7 @@ impl<H: Handler> Driver<H> {
                 }
             }
             items += 1;
-            match self.go_on(id) {
+            match self.next(id) {
                 Next::Go => {}
                 next => break next,
             }
@@ -101,7 +101,7 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    fn go_on(&mut self, id: ConnId) -> Next {
+    fn next(&mut self, id: ConnId) -> Next {
         let bound = self.out.options.outbox_bytes_max;
         match self.out.get(id) {
             Some(conn) if conn.flags.closing => Next::Stop,

@@ -94,9 +94,11 @@ impl Stream {
         if bytes.is_empty() || state.gone || state.ended {
             return true;
         }
-        if bound.is_some_and(|bound| state.bytes > 0 && state.bytes.saturating_add(bytes.len()) > bound) {
-            state.full = true;
-            return false;
+        if let Some(bound) = bound {
+            state.full |= state.bytes > 0 && state.bytes.saturating_add(bytes.len()) > bound;
+            if state.full {
+                return false;
+            }
         }
         state.bytes += bytes.len();
         state.queue.push_back(bytes);

@@ -66,8 +66,7 @@ impl<H: Handler> Driver<H> {
             handler,
             out,
             scratch: vec![0; SCRATCH_BYTES],
-            // SAFETY: the poll owns its descriptor, which stays the same and open for as long as the poll lives.
-            poll: unsafe { AsyncFd::register_with_interest(Poll::new()?, Direction::READABLE)? },
+            poll: register(Poll::new()?)?,
             events: Events::with_capacity(EVENTS_PER_TURN),
             mail,
             mails: Vec::new(),
@@ -133,10 +132,10 @@ impl<H: Handler> Driver<H> {
         let due = self.handler.turn(now, &mut self.out);
         self.out.flush();
         self.tell(now);
-        Ok(self.next(more, due, now))
+        Ok(self.due(more, due, now))
     }
 
-    fn next(&self, more: bool, due: Option<u64>, now: Now) -> Next {
+    fn due(&self, more: bool, due: Option<u64>, now: Now) -> Next {
         if more || !self.out.ready.is_empty() || !self.out.dirty.is_empty() || !self.out.told.is_empty() {
             return Next::Now;
         }
@@ -160,12 +159,11 @@ impl<H: Handler> Driver<H> {
             let id = conn_id(event.token());
             let Some(conn) = self.out.get(id) else { continue };
             let hung_up = event.is_read_closed() || event.is_error();
-            conn.flags.hung_up |= hung_up;
-            let dirty = event.is_writable() && mem::take(&mut conn.flags.blocked) && !conn.queue.is_empty();
-            let dirty = dirty && !mem::replace(&mut conn.flags.dirty, true);
             let readable = event.is_readable() || hung_up;
+            conn.flags.hung_up |= hung_up;
             conn.flags.readable |= readable;
-            if dirty {
+            let room = event.is_writable() && mem::take(&mut conn.flags.blocked) && !conn.queue.is_empty();
+            if room && !mem::replace(&mut conn.flags.dirty, true) {
                 self.out.dirty.push(id.slot);
             }
             if readable {
@@ -256,13 +254,20 @@ impl<H: Handler> Driver<H> {
         for told in mem::take(&mut self.out.told) {
             match told {
                 Told::Broken(id) => self.handler.closed(id, Closed::Broken, now, &mut self.out),
-                Told::Drained(id) if self.out.get(id).is_some_and(|conn| !conn.flags.closing) => {
-                    self.handler.drained(id, now, &mut self.out);
+                Told::Drained(id) => {
+                    if self.out.get(id).is_some_and(|conn| mem::take(&mut conn.flags.full)) {
+                        self.handler.drained(id, now, &mut self.out);
+                    }
                 }
-                Told::Drained(_) => {}
             }
         }
     }
+}
+
+/// Has tokio tell when the poll has something to tell.
+fn register(poll: Poll) -> io::Result<AsyncFd<Poll>> {
+    // SAFETY: a `Poll` owns its descriptor until it is dropped, and the one in the `AsyncFd` is never replaced.
+    Ok(unsafe { AsyncFd::register_with_interest(poll, Direction::READABLE) }?)
 }
 
 /// Fills up to the limit; whether it was reached.

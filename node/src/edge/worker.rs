@@ -62,7 +62,7 @@ where
     H: Handler,
     F: FnOnce(WorkerHandle<H::Ticket, H::Mail>) -> (H, Router) + Send + 'static,
 {
-    let (mail_in, mail) = mpsc::channel(options.mail_max);
+    let (mail_in, mail) = mpsc::channel(options.mail_max.max(1));
     let (arrivals_in, arrivals) = mpsc::channel(ARRIVALS_MAX);
     let (phase_in, phase) = watch::channel(Phase::Running);
     let notices = Arc::new(Notices::default());
