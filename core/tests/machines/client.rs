@@ -28,6 +28,8 @@ pub struct View {
     pub position: Serial,
     pub present: BTreeMap<Arc<str>, Member>,
     pub occupancy: Option<u64>,
+    /// The connection that began it.
+    at: Option<At>,
 }
 
 /// What the client asked for, by which the next position is judged.
@@ -131,7 +133,7 @@ impl Client {
                 self.answered(failure.req_id)?;
                 if failure.code == ErrorCode::RestoreFailed && self.restoring.take().is_some() {
                     // What this connection has subscribed to by itself stays.
-                    self.views.retain(|channel, _| channel.starts_with("u:"));
+                    self.views.retain(|_, view| view.at == self.at);
                 }
             }
             Event::Ping | Event::History { .. } | Event::Reconnect { .. } | Event::Close(_) => {}
@@ -200,7 +202,7 @@ impl Client {
             return Err(format!("{position:?} does not fit what was asked: {verdicts:?}"));
         }
         // A subscription begins without anything known of others; a list follows where there is presence.
-        let view = View { position: *serial, present: BTreeMap::new(), occupancy: None };
+        let view = View { position: *serial, present: BTreeMap::new(), occupancy: None, at: self.at };
         self.views.insert(channel.clone(), view);
         Ok(())
     }

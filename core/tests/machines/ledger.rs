@@ -136,9 +136,10 @@ impl Ledger {
         Ok(())
     }
 
-    /// The hub was removed, and with it all that its channels knew of keys.
-    pub fn forget_keys(&mut self) {
+    /// The hub was removed, and with it its sessions, what waited for an answer, and all that was known of keys.
+    pub fn remove_hub(&mut self) {
         self.by_key.clear();
+        self.attempts.iter_mut().filter(|attempt| attempt.outcome.is_none()).for_each(|attempt| attempt.handled = None);
     }
 
     /// The newest number of an epoch; 0 if there is none.

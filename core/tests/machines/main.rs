@@ -16,6 +16,7 @@ mod openings;
 mod owner;
 mod play;
 mod presence;
+mod properties;
 mod restore;
 mod revocation;
 mod script;

@@ -135,7 +135,7 @@ impl World {
             Some(hub) => self.shard.set_hub(self.now, hub.clone()),
             None => {
                 self.shard.remove_hub(HUB);
-                self.ledger.forget_keys();
+                self.ledger.remove_hub();
             }
         }
         self.workers.iter_mut().for_each(|worker| worker.to_learn.push_back(hub.clone()));
