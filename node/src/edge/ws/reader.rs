@@ -279,7 +279,35 @@ impl Held {
 
 /// At most so many bytes off the front.
 fn take<'i>(input: &mut &'i mut [u8], count: usize) -> &'i mut [u8] {
-    let (front, rest) = mem::take(input).split_at_mut(count.min(input.len()));
+    let count = count.min(input.len());
+    let (front, rest) = mem::take(input).split_at_mut(count);
     *input = rest;
     front
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Item, Kind, Reader};
+
+    #[test]
+    fn holds_nothing_between_messages_and_little_within_one() {
+        let mut reader = Reader::new(1 << 30);
+        let mut half = [0x82, 0xff, 0, 0, 0, 0, 0x3f, 0, 0, 0, 0, 0, 0, 0, b'x'];
+        assert_eq!(reader.next(&mut &mut half[..]), Ok(None));
+        let held = reader.held.as_ref().expect("a frame is under way");
+        assert!(held.message.capacity() < 100, "grows with what comes, not with what is announced");
+
+        let mut reader = Reader::new(100);
+        for part in [&mut [0x81, 0x83, 0, 0][..], &mut [0, 0, b'a', b'b'], &mut [b'c']] {
+            let Some((last, first)) = part.split_last_mut() else { continue };
+            assert_eq!(reader.next(&mut &mut *first), Ok(None));
+            let mut last = [*last];
+            match reader.next(&mut &mut last[..]) {
+                Ok(None) => assert!(reader.held.is_some()),
+                item => assert_eq!(item, Ok(Some(Item::Message(Kind::Text, b"abc")))),
+            }
+        }
+        assert_eq!(reader.next(&mut &mut [][..]), Ok(None));
+        assert!(reader.held.is_none());
+    }
 }
