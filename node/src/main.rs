@@ -5,7 +5,7 @@ use std::{io::IsTerminal, net::SocketAddr, path::PathBuf};
 use anyhow::Context;
 use appsockets_node::{apply, config::Config, node::Node};
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// A node of AppSockets: clients connect to it, and it carries their messages.
@@ -71,15 +71,33 @@ async fn serve(Serve { config, hubs, listen, data, page }: Serve) -> anyhow::Res
     config.listen = listen.unwrap_or(config.listen);
     config.data = data.unwrap_or(config.data);
     config.page |= page;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be listened to")?;
+    let (mut once, mut twice) = (Stop::listen()?, Stop::listen()?);
     let node = Node::start(config, hubs).await?;
     // The one line on standard output: whoever starts a node on port 0 learns the port from it.
     println!("listening on http://{}", node.address());
-    let stop = async move {
+    tokio::select! {
+        outcome = node.serve(once.asked()) => outcome,
+        // Who asks again does not want to wait until the sessions have gone.
+        () = async { twice.asked().await; twice.asked().await } => Ok(()),
+    }
+}
+
+/// The ways in which a process is asked to end: SIGTERM, and Ctrl-C.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> anyhow::Result<Stop> {
+        let listen = |kind| signal(kind).context("signals can't be listened to");
+        Ok(Stop { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    };
-    node.serve(stop).await
+    }
 }

@@ -53,9 +53,16 @@ pub fn address(wanted: u16) -> Result<SocketAddr> {
 fn guide(address: SocketAddr) -> String {
     format!(
         r#"
-A node with the hub "demo" comes up at http://{address}. Ctrl-C stops it.
+A node with the hub "demo" comes up at http://{address}. Ctrl-C stops it, a second one at once.
 
 Open http://{address}/ in a browser: a page that hears the channel "news".
+
+Or listen with curl, and publish from another terminal:
+
+    curl -N 'http://{address}/hubs/demo/sse?channel=news'
+    curl http://{address}/hubs/demo/publish -H 'content-type: application/json' \
+      -d '{{"publishes": [{{"channel": "news", "event": "greeting", "text": "hello", "extra": {{"store": true}}}}]}}'
+    curl 'http://{address}/hubs/demo/history?channel=news'
 
 Or connect a WebSocket tool (pip install websockets) in one or several terminals:
 
@@ -63,14 +70,11 @@ Or connect a WebSocket tool (pip install websockets) in one or several terminals
 
 and type:
 
-    {{"event":"Subscribe","payload":{{"reqID":1,"channels":[{{"channel":"news"}}]}}}}
-    {{"event":"Publish","payload":{{"publishes":[{{"reqID":2,"channel":"news","event":"hello","text":"world"}}]}}}}
+    {{"event": "Subscribe", "payload": {{"reqID": 1, "channels": [{{"channel": "news"}}]}}}}
+    {{"event": "Publish", "payload": {{"publishes": [{{"reqID": 2, "channel": "news", "event": "greeting", "text": "hello"}}]}}}}
+    {{"event": "History", "payload": {{"reqID": 3, "channel": "news"}}}}
 
-Or listen with curl, and publish from another terminal:
-
-    curl -N 'http://{address}/hubs/demo/sse?channel=news'
-    curl http://{address}/hubs/demo/publish -H 'Content-Type: application/json' \
-      -d '{{"publishes":[{{"channel":"news","event":"hello","text":"world"}}]}}'
+What the hub allows is in node/demo/hubs.yaml: change it, and see it take effect while the node runs.
 
 "#
     )
@@ -93,7 +97,7 @@ mod tests {
     fn what_one_is_told_to_type_is_json() {
         let guide = guide("127.0.0.1:1".parse().unwrap());
         let typed: Vec<_> = guide.lines().map(str::trim).filter(|line| line.starts_with('{')).collect();
-        assert_eq!(typed.len(), 2);
+        assert_eq!(typed.len(), 3);
         for line in typed {
             serde_json::from_str::<serde_json::Value>(line).unwrap();
         }

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod autobahn;
 mod dev;
+mod durability;
 mod fuzz;
 mod generate;
 mod lint;
@@ -41,6 +42,8 @@ enum Command {
     Autobahn(autobahn::Options),
     /// Feed the decoders with chance
     Fuzz(fuzz::Options),
+    /// Kill a node again and again, and look for what it had acknowledged
+    Durability(durability::Options),
 }
 
 /// Whether the command may install what the machine lacks.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Generate => generate::run(),
         Command::Autobahn(options) => autobahn::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Durability(options) => durability::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

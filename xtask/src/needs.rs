@@ -40,9 +40,10 @@ const CHROMIUM: Need = Need {
         ["chromium", "chromium-browser", "google-chrome"].iter().any(|name| process::works(name, &["--version"]))
     },
 };
+const CURL: Need = Need { name: "curl", packages: &["curl"], is_there: || process::works("curl", &["--version"]) };
 
 /// All that the tests of the whole workspace need.
-pub const TESTS: &[Need] = &[C_COMPILER, PYTHON, NODE_JS, CHROMIUM];
+pub const TESTS: &[Need] = &[C_COMPILER, PYTHON, NODE_JS, CHROMIUM, CURL];
 
 /// Sees to it that all of it is there, and fails naming what is not.
 pub fn ensure(needs: &[Need], consent: &Consent) -> Result<()> {
