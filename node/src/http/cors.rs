@@ -2,12 +2,12 @@
 //! Whether the origin is allowed has been decided by then; it is only said again.
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
-use super::{Node, Problem, admission::Visitor};
+use super::{Node, Problem, admission::Visitor, extract::HubName};
 
 /// Marks an answer as readable by the page that asked.
 pub fn allow(request: &HeaderMap, mut response: Response) -> Response {
@@ -21,7 +21,7 @@ pub fn allow(request: &HeaderMap, mut response: Response) -> Response {
 /// Answers the question that a browser asks before a publish.
 pub async fn preflight(
     State(node): State<Node>,
-    Path(hub): Path<String>,
+    HubName(hub): HubName,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     Visitor { hub: &hub, headers: &headers, token: None }.admit(&node).await?;

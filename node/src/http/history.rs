@@ -6,13 +6,18 @@ use appsockets_core::{
     session::{check_history, request::HistoryQuery},
 };
 use axum::{
-    extract::{Path, Query, State},
+    extract::State,
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 
-use super::{Node, Problem, admission::Visitor, cors};
+use super::{
+    Node, Problem,
+    admission::Visitor,
+    cors,
+    extract::{HubName, Query},
+};
 use crate::codec::{self, Bounds};
 
 /// As in the protocol's HistoryRequest.
@@ -30,7 +35,7 @@ pub struct Parameters {
 
 pub async fn history(
     State(node): State<Node>,
-    Path(hub): Path<String>,
+    HubName(hub): HubName,
     Query(parameters): Query<Parameters>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

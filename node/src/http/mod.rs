@@ -2,6 +2,7 @@
 
 mod admission;
 mod cors;
+mod extract;
 mod history;
 pub mod last_event_id;
 mod problem;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use appsockets_core::code::ErrorCode;
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     response::Html,
     routing::{any, get, post},
 };
@@ -39,11 +41,13 @@ pub struct Node {
 /// The routes of one worker.
 pub fn router(node: Node) -> Router {
     let page = if node.shared.page { get(|| async { Html(PAGE) }) } else { any(nothing_here) };
+    // What one who publishes without a connection sends at once is a message of a client as well.
+    let body_max = DefaultBodyLimit::max(node.shared.session.message_bytes_max as usize);
     Router::new()
         .route("/", page)
         .route("/hubs/{hub}/ws", get(websocket::connect))
         .route("/hubs/{hub}/sse", get(sse::connect))
-        .route("/hubs/{hub}/publish", post(publish::publish).options(cors::preflight))
+        .route("/hubs/{hub}/publish", post(publish::publish).options(cors::preflight).layer(body_max))
         .route("/hubs/{hub}/history", get(history::history))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(nothing_here)

@@ -8,8 +8,7 @@ use appsockets_core::{
     shard::request::{Publish, Token},
 };
 use axum::{
-    body::Bytes,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
@@ -19,14 +18,15 @@ use super::{
     Node, Problem,
     admission::{Admitted, Visitor},
     cors,
+    extract::{Body, HubName},
 };
 use crate::{codec, edge::clock, engine::Mail};
 
 pub async fn publish(
     State(node): State<Node>,
-    Path(hub): Path<String>,
+    HubName(hub): HubName,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, Problem> {
     let admitted = Visitor { hub: &hub, headers: &headers, token: None }.admit(&node).await?;
     admitted.must_be_somebody()?;

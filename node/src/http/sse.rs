@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use appsockets_core::{code::ErrorCode, session::request::SubscribeInfo};
 use axum::{
     Extension,
-    extract::{Path, RawQuery, Request, State},
+    extract::{RawQuery, Request, State},
     response::Response,
 };
 
-use super::{Node, Problem, admission::Visitor, cors, last_event_id::LastEventId};
+use super::{Node, Problem, admission::Visitor, cors, extract::HubName, last_event_id::LastEventId};
 use crate::{edge::Peer, engine::Ticket};
 
 /// Names the channels of one connection, and the token.
@@ -21,7 +21,7 @@ struct Parameters {
 
 pub async fn connect(
     State(node): State<Node>,
-    Path(hub): Path<String>,
+    HubName(hub): HubName,
     RawQuery(query): RawQuery,
     Extension(peer): Extension<Peer>,
     request: Request,

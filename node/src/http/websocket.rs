@@ -2,12 +2,16 @@
 
 use axum::{
     Extension,
-    extract::{Path, Query, Request, State},
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 
-use super::{Node, Problem, admission::Visitor};
+use super::{
+    Node, Problem,
+    admission::Visitor,
+    extract::{HubName, Query},
+};
 use crate::{
     edge::{
         Peer,
@@ -23,7 +27,7 @@ pub struct Parameters {
 
 pub async fn connect(
     State(node): State<Node>,
-    Path(hub): Path<String>,
+    HubName(hub): HubName,
     Query(Parameters { token }): Query<Parameters>,
     Extension(peer): Extension<Peer>,
     mut request: Request,

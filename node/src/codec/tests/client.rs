@@ -78,6 +78,7 @@ fn recover(recover: Option<Recover>) -> (Option<String>, Option<i64>) {
         None => (None, None),
         Some(Recover::Serial(serial)) => (Some(serial.to_string()), None),
         Some(Recover::BadSerial) => (Some(BAD_SERIAL.to_owned()), None),
+        Some(Recover::Unknown) => unreachable!("no client can say this"),
         Some(Recover::Timestamp(ts)) => (None, Some(ts as i64)),
         // Only made by a node, for itself.
         Some(Recover::Unknown) => (None, None),
