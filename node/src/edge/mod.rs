@@ -98,6 +98,11 @@ pub trait Handler {
         let _ = kind;
         self.received(conn, message, now, out);
     }
+    /// The client began a message that is larger than is taken. What is queued now still reaches it; then the
+    /// connection ends with 1009.
+    fn too_large(&mut self, conn: ConnId, out: &mut Outboxes) {
+        let _ = (conn, out);
+    }
     /// Any sign of life that is not a data message.
     fn heard(&mut self, conn: ConnId, now: Now);
     /// After [`Outboxes::deliver`] said `Full`: the outbox is empty again.

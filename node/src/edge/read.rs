@@ -138,6 +138,9 @@ impl<H: Handler> Driver<H> {
     }
 
     fn violated(&mut self, id: ConnId, violation: Violation, now: Now) {
+        if violation == Violation::TooLarge {
+            self.handler.too_large(id, &mut self.out);
+        }
         self.refuse(id, violation.close_code(), &violation.to_string(), now);
     }
 

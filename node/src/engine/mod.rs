@@ -19,9 +19,12 @@ use std::sync::Arc;
 
 use appsockets_core::{
     channel::HubId,
-    code::CloseCode,
+    code::{CloseCode, ErrorCode},
     fanout::{Fanout, Subscriber},
-    session::{self, Session},
+    session::{
+        self, Session,
+        event::{Event, Failure},
+    },
     settings::{compile::Compiled, hub::Hub},
     shard::{self, Shard, request::Listener},
     time::Now,
@@ -186,6 +189,13 @@ impl Handler for Engine {
                 tracing::debug!(code = error.code.name(), detail = error.detail, "a message can't be read");
                 self.step(subscriber, now, out, |session, cx| session.unreadable(error.code, error.req_id, cx));
             }
+        }
+    }
+
+    fn too_large(&mut self, conn: ConnId, out: &mut Outboxes) {
+        if let Some(subscriber) = self.subscriber_of(conn) {
+            let failure = Failure { code: ErrorCode::MessageTooLarge, channel: None, req_id: None };
+            self.tell(subscriber, &Event::Error(failure), out);
         }
     }
 

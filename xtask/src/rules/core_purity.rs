@@ -80,7 +80,7 @@ mod tests {
     fn clocks_chance_and_input_are_found() {
         let forbidden = [
             "use std::fs;",
-            "use std::{collections::HashMap, net::IpAddr};",
+            "use std::{collections::HashMap, net::TcpStream};",
             "use std::{\n    sync::Arc,\n    time::{Duration, Instant},\n};",
             "use std::time::*;",
             "use std::*;",

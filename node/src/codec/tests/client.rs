@@ -80,8 +80,6 @@ fn recover(recover: Option<Recover>) -> (Option<String>, Option<i64>) {
         Some(Recover::BadSerial) => (Some(BAD_SERIAL.to_owned()), None),
         Some(Recover::Unknown) => unreachable!("no client can say this"),
         Some(Recover::Timestamp(ts)) => (None, Some(ts as i64)),
-        // Only made by a node, for itself.
-        Some(Recover::Unknown) => (None, None),
     }
 }
 
