@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use appsockets_core::{
-    session,
+    session::{self, DRAIN_GRACE_MS},
     shard::{self, history::HistoryBounds},
 };
 use tokio::runtime;
@@ -145,13 +145,12 @@ impl Node {
 
     /// Tells every session to connect elsewhere at a moment of its own, and waits for them to go.
     async fn drain(&self) {
-        const GRACE: Duration = Duration::from_secs(10);
         let spread_ms = self.drain_ms;
         self.workers.iter().for_each(|worker| worker.handle.drain());
         if self.connections.open() > 0 {
             tracing::info!(connections = self.connections.open(), spread_ms, "telling sessions to connect elsewhere");
             self.shared.post_all(|| Mail::Drain { spread_ms }).await;
-            let patience = Duration::from_millis(u64::from(spread_ms)) + GRACE;
+            let patience = Duration::from_millis(u64::from(spread_ms) + DRAIN_GRACE_MS);
             let _ = tokio::time::timeout(patience, self.until_empty()).await;
         }
         self.shared.post_all(|| Mail::End).await;

@@ -28,6 +28,9 @@ use crate::{
     time::Now,
 };
 
+/// How long a session that was told to reconnect stays after its delay, in milliseconds.
+pub const DRAIN_GRACE_MS: u64 = 10_000;
+
 /// What is the same for all sessions of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -90,6 +93,8 @@ pub struct Session {
     auth_until_ms: Option<u64>,
     /// An authentication that is under way, with its request id.
     authenticating: Option<Option<i64>>,
+    /// When the session ends because the node stops.
+    ends_ms: Option<u64>,
     /// By channel, sorted.
     subscriptions: Vec<Subscription>,
     pending: Vec<PendingSubscribe>,
@@ -112,6 +117,7 @@ impl Session {
             pinged_ms: None,
             auth_until_ms: None,
             authenticating: None,
+            ends_ms: None,
             subscriptions: Vec::new(),
             pending: Vec::new(),
             number: 0,
@@ -157,14 +163,20 @@ impl Session {
         cx.tell(Event::Error(Failure { code, channel: None, req_id }));
     }
 
-    /// The node is about to stop.
+    /// The node is about to stop: the client is to connect again, elsewhere, after the delay. One that can't hear it as
+    /// an order is disconnected then; any other has a while longer.
     pub fn drain(&mut self, delay_ms: u32, cx: &mut Context<'_>) {
+        let grace_ms = if self.one_way { 0 } else { DRAIN_GRACE_MS };
+        self.ends_ms = Some(cx.now.mono_ms + u64::from(delay_ms) + grace_ms);
         cx.tell(Event::Reconnect { delay_ms });
     }
 
     /// Does what is due. To be called at [`Session::due_ms`] at the latest.
     pub fn tick(&mut self, cx: &mut Context<'_>) {
         let now_ms = cx.now.mono_ms;
+        if self.ends_ms.is_some_and(|ends_ms| ends_ms <= now_ms) {
+            return cx.end(CloseCode::Drained);
+        }
         if self.auth_until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
             return cx.end(CloseCode::AuthTimeout);
         }
@@ -194,7 +206,7 @@ impl Session {
         };
         let expires_in_ms = self.expires_unix_ms().map(|unix_ms| unix_ms.saturating_sub(now.unix_ms));
         let expiry_ms = expires_in_ms.map(|ms| now.mono_ms.saturating_add(ms));
-        heartbeat_ms.min(self.auth_until_ms.unwrap_or(u64::MAX)).min(expiry_ms.unwrap_or(u64::MAX))
+        [self.auth_until_ms, expiry_ms, self.ends_ms].into_iter().flatten().fold(heartbeat_ms, u64::min)
     }
 
     /// The hub's settings changed; `None` if the hub was removed.

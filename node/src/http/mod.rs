@@ -10,13 +10,14 @@ mod publish;
 mod sse;
 mod websocket;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use appsockets_core::code::ErrorCode;
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
-    response::Html,
+    extract::{DefaultBodyLimit, Request},
+    middleware::{self, Next},
+    response::{Html, Response},
     routing::{any, get, post},
 };
 
@@ -51,7 +52,14 @@ pub fn router(node: Node) -> Router {
         .route("/hubs/{hub}/history", get(history::history))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(nothing_here)
+        .layer(middleware::from_fn(in_time))
         .with_state(node)
+}
+
+/// Bounds how long a request may take to arrive and be decided. What follows an answer's head is not concerned.
+async fn in_time(request: Request, next: Next) -> Result<Response, Problem> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    tokio::time::timeout(LIMIT, next.run(request)).await.map_err(|_| ErrorCode::TryAgain.into())
 }
 
 async fn nothing_here() -> Problem {
