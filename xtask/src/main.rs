@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 mod autobahn;
+mod bench;
 mod dev;
 mod durability;
 mod fuzz;
@@ -42,6 +43,8 @@ enum Command {
     Autobahn(autobahn::Options),
     /// Feed the decoders with chance
     Fuzz(fuzz::Options),
+    /// Measure what the node costs, beside servers that do as little as can be done
+    Bench(bench::Options),
     /// Kill a node again and again, and look for what it had acknowledged
     Durability(durability::Options),
 }
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Generate => generate::run(),
         Command::Autobahn(options) => autobahn::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Durability(options) => durability::run(&options),
     };
     match outcome {

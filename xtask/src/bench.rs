@@ -1,0 +1,46 @@
+//! `cargo xtask bench`: what the node costs, beside servers that do as little as can be done.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::{process, root};
+
+#[derive(Args)]
+pub struct Options {
+    name: Name,
+    /// One line of JSON for each measurement instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Runs of each server
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Length of a run
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Name {
+    /// CPU time for each delivery
+    Fanout,
+    /// Memory for each idle session
+    Idle,
+}
+
+/// Builds both optimised, and measures. Close everything else first: the figures are of this machine at this moment.
+pub fn run(options: &Options) -> Result<()> {
+    let packages = ["build", "--release", "--package", "appsockets-node", "--package", "appsockets-bench"];
+    process::run(&mut process::cargo(packages))?;
+    let release = root::target().join("release");
+    let name = match options.name {
+        Name::Fanout => "fanout",
+        Name::Idle => "idle",
+    };
+    let mut bench = process::program(release.join("appsockets-bench"), [name, "--node"]);
+    bench.arg(release.join("appsockets-node"));
+    bench.args(["--rounds", &options.rounds.to_string(), "--seconds", &options.seconds.to_string()]);
+    if options.json {
+        bench.arg("--json");
+    }
+    process::run(&mut bench)
+}
