@@ -72,7 +72,7 @@ impl Server {
     }
 
     fn start(mut command: Command, folder: Option<TempDir>) -> Result<Server> {
-        command.stdout(Stdio::piped()).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stdin(Stdio::null()).env("RUST_LOG", "warn");
         // SAFETY: between fork and exec only system calls are made.
         unsafe {
             command.pre_exec(|| {
