@@ -71,7 +71,12 @@ impl Engine {
             }
             Effect::Ask { key, ask } => self.ask(self.listener, key, ask, now),
             Effect::AskFor { listener, key, ask } => self.ask(listener, key, ask, now),
-            Effect::Attach { key, position } => self.fanout.attach(&key, subscriber, position),
+            Effect::Attach { key, position } => {
+                // One whose connection broke meanwhile subscribes anew when it comes back.
+                if self.live(subscriber).is_some_and(|entry| entry.conn.is_some()) {
+                    self.fanout.attach(&key, subscriber, position);
+                }
+            }
             Effect::Detach { key } => drop(self.fanout.detach(&key, subscriber)),
             Effect::Authenticate(credentials) => self.authenticate(subscriber, credentials),
             Effect::Restore { restore_key, positions } => {
