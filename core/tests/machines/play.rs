@@ -63,8 +63,15 @@ impl Play {
     fn come_to_rest(&mut self) {
         (0..CLIENTS).for_each(|client| self.world.drain(client));
         self.settle_all();
-        self.world.pass(OCCUPANCY_MS);
-        self.settle_all();
+        loop {
+            let sessions = self.world.sessions().count();
+            self.world.pass(OCCUPANCY_MS);
+            self.settle_all();
+            // What leaves meanwhile is counted in the next interval.
+            if self.world.sessions().count() == sessions {
+                return;
+            }
+        }
     }
 
     fn settle_all(&mut self) {
@@ -116,6 +123,8 @@ impl Play {
                 world.set_hub(Some(switches.hub()));
             }
             Op::RemoveHub => {
+                // A request that is under way could not be told from one to the hub of the same name that comes next.
+                world.settle();
                 world.set_hub(None);
                 world.learn_all();
                 // A time is no epoch: it can't tell the channels before from those after within one millisecond.
@@ -165,12 +174,12 @@ impl Play {
     fn unsubscribe(&mut self, client: usize, channel: usize, ack: bool) {
         let req_id = self.req_id(client, ack);
         let channel: Arc<str> = CHANNELS[channel].into();
-        let refused = self.world.clients[client].log.len();
+        let before = self.world.clients[client].log.len();
         self.world.request(client, Request::Unsubscribe { req_id, channels: vec![channel.clone()] });
         let this = &mut self.world.clients[client];
-        // Success without a request id is silent.
-        let silent = !this.log[refused..].iter().any(|event| matches!(event, Event::Error(_)));
-        if this.at.is_some() && req_id.is_none() && silent {
+        // Success without a request id is silent; a refusal of the whole request names no channel.
+        let refused = |event: &Event| matches!(event, Event::Error(failure) if failure.channel.is_none());
+        if this.at.is_some() && req_id.is_none() && !this.log[before..].iter().any(refused) {
             this.left(&channel);
         }
     }

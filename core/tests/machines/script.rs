@@ -106,37 +106,43 @@ pub enum Op {
 
 /// A run of up to `steps` steps.
 pub fn script(steps: usize) -> impl Strategy<Value = Vec<Op>> {
-    // Scripts begin with everybody there, so that short ones do something too.
-    let begin = vec(prop_oneof![connect(), subscribe()], 4..12);
-    (begin, vec(op(), 1..steps)).prop_map(|(mut begin, ops)| {
-        begin.extend(ops);
-        begin
+    // Mostly everybody is there from the beginning, so that short scripts do something too.
+    (prop::bool::weighted(0.9), vec(op(), 1..steps)).prop_map(|(crowded, ops)| match crowded {
+        true => crowd().into_iter().chain(ops).collect(),
+        false => ops,
     })
+}
+
+fn crowd() -> Vec<Op> {
+    let user = |client| [None, Some(0), Some(0), Some(1)][client];
+    let connects = (0..CLIENTS).map(|client| Op::Connect { client, worker: client % 2, user: user(client) });
+    let channels = vec![(0, Claim::Nothing), (1, Claim::Nothing)];
+    let subscribes = (0..CLIENTS).map(|client| Op::Subscribe { client, channels: channels.clone(), ack: true });
+    connects.chain(subscribes).chain([Op::Settle]).collect()
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let client = 0..CLIENTS;
     prop_oneof![
-        4 => connect(),
+        5 => connect(),
         10 => subscribe(),
-        5 => (client.clone(), 0..CHANNELS.len(), any::<bool>())
+        5 => (client.clone(), channel(), any::<bool>())
             .prop_map(|(client, channel, ack)| Op::Unsubscribe { client, channel, ack }),
-        20 => (client.clone(), vec(publishing(), 1..3)).prop_map(|(client, publishes)| Op::Publish { client, publishes }),
+        30 => (client.clone(), vec(publishing(), 1..4)).prop_map(|(client, publishes)| Op::Publish { client, publishes }),
         2 => (client.clone(), 0..USERS.len() + 2, any::<bool>())
             .prop_map(|(client, token, ack)| Op::Auth { client, token, ack }),
         2 => Just(Op::AnswerAuth),
-        5 => (client.clone(), any::<bool>()).prop_map(|(client, noticed)| Op::Break { client, noticed }),
-        6 => (client.clone(), 0..2usize, user(), any::<bool>())
+        8 => (client.clone(), any::<bool>()).prop_map(|(client, noticed)| Op::Break { client, noticed }),
+        8 => (client.clone(), 0..2usize, user(), any::<bool>())
             .prop_map(|(client, worker, user, tell)| Op::Restore { client, worker, user, tell }),
         1 => client.clone().prop_map(|client| Op::Close { client }),
         3 => client.clone().prop_map(|client| Op::Fill { client }),
         3 => client.prop_map(|client| Op::Drain { client }),
-        2 => rules(),
-        1 => Just(Op::RemoveHub),
-        3 => (0..2usize).prop_map(|worker| Op::Learn { worker }),
+        1 => prop_oneof![4 => rules(), 1 => Just(Op::RemoveHub)],
+        2 => (0..2usize).prop_map(|worker| Op::Learn { worker }),
         8 => pass(),
         1 => Just(Op::SetBack),
-        4 => any::<bool>().prop_map(|ok| Op::Store { ok }),
+        10 => prop::bool::weighted(0.7).prop_map(|ok| Op::Store { ok }),
         25 => (0..4usize, 1..5usize).prop_map(|(link, letters)| Op::Arrive { link, letters }),
         12 => Just(Op::Turn),
         6 => Just(Op::Settle),
@@ -148,8 +154,12 @@ fn connect() -> impl Strategy<Value = Op> {
 }
 
 fn subscribe() -> impl Strategy<Value = Op> {
-    let channels = vec((0..CHANNELS.len(), claim()), 1..3);
+    let channels = vec((channel(), claim()), 1..3);
     (0..CLIENTS, channels, any::<bool>()).prop_map(|(client, channels, ack)| Op::Subscribe { client, channels, ack })
+}
+
+fn channel() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => Just(0), 2 => Just(1), 1 => Just(2)]
 }
 
 fn claim() -> impl Strategy<Value = Claim> {
@@ -166,7 +176,7 @@ fn claim() -> impl Strategy<Value = Claim> {
 fn publishing() -> impl Strategy<Value = Publishing> {
     let key = prop_oneof![2 => Just(None), 1 => (0..2u8).prop_map(Some)];
     let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.3), prop::bool::weighted(0.2), any::<bool>());
-    (0..CHANNELS.len(), key, flags).prop_map(|(channel, key, (fresh, store, retain, ack))| Publishing {
+    (channel(), key, flags).prop_map(|(channel, key, (fresh, store, retain, ack))| Publishing {
         channel,
         key,
         fresh,

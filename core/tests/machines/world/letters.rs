@@ -82,6 +82,11 @@ impl World {
             Letter::Ask(request) => self.handle(request),
             Letter::Effect(effect) => self.hear(worker, effect),
             Letter::Take { old, taker, positions } => {
+                // A session is handed over only after its own requests are on their way, or the owner would hear of the
+                // subscription that was taken over after it has heard of its end.
+                if worker == 0 {
+                    self.arrive_at_the_shard();
+                }
                 let carried = self.take(worker, old);
                 self.post(worker, taker.worker, Letter::Taken { taker, carried, positions });
             }
