@@ -10,7 +10,10 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest, handshake::client::Response},
 };
 
-use super::in_time;
+use super::{
+    in_time,
+    server::{WORKERS, owned_by},
+};
 
 pub type Socket = WebSocketStream<TcpStream>;
 
@@ -134,17 +137,25 @@ impl Client {
         }
     }
 
-    /// What comes until the node has answered what was asked so far, without that answer.
+    /// What comes until every worker has answered a publish that nobody hears, so what they had done before has come.
     pub async fn settled(&mut self) -> Vec<(String, Value)> {
-        self.send("Unsubscribe", json!({"reqID": 987_654_321, "channels": []})).await;
-        let mut events = Vec::new();
-        loop {
-            let (event, payload) = self.next().await;
-            if payload["reqID"] == 987_654_321 {
-                return events;
-            }
-            events.push((event, payload));
+        const ID: u64 = 987_654_321;
+        let hub = text(&self.info["hubID"]);
+        for worker in 0..WORKERS {
+            let channel = owned_by(worker, &hub, "unheard");
+            self.send("Publish", json!({"publishes": [{"reqID": ID, "channel": channel}]})).await;
         }
+        let (mut events, mut answers) = (Vec::new(), 0);
+        while answers < usize::from(WORKERS) {
+            let (event, payload) = self.next().await;
+            let is_own = |result: &&Value| result["reqID"] == ID;
+            let own = payload["published"].as_array().into_iter().flatten().filter(is_own).count();
+            answers += own;
+            if own == 0 {
+                events.push((event, payload));
+            }
+        }
+        events
     }
 
     /// Subscribes, and takes everything up to the answer; all channels must have worked.

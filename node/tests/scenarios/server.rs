@@ -101,8 +101,13 @@ impl Server {
 
 /// The name of a channel that the worker owns.
 pub fn channel_at(hub: &str, worker: u16) -> String {
+    owned_by(worker, hub, "channel")
+}
+
+/// The same, beginning like this.
+pub fn owned_by(worker: u16, hub: &str, prefix: &str) -> String {
     let at = |name: &String| ChannelKey::new(hub, name.as_str()).point() % u64::from(WORKERS) == u64::from(worker);
-    (0..).map(|number| format!("channel{number}")).find(at).unwrap()
+    (0..).map(|number| format!("{prefix}{number}")).find(at).unwrap()
 }
 
 fn hubs_file(folder: &Path) -> PathBuf {
