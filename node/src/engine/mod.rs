@@ -190,6 +190,8 @@ impl Handler for Engine {
                 self.step(subscriber, now, out, |session, cx| session.unreadable(error.code, error.req_id, cx));
             }
         }
+        // One that has answered a ping is pinged again after the interval, which may be before the answer was due.
+        self.schedule(subscriber, now);
     }
 
     fn too_large(&mut self, conn: ConnId, out: &mut Outboxes) {
@@ -200,9 +202,11 @@ impl Handler for Engine {
     }
 
     fn heard(&mut self, conn: ConnId, now: Now) {
-        if let Some(entry) = self.subscriber_of(conn).and_then(|subscriber| self.live_mut(subscriber)) {
+        let Some(subscriber) = self.subscriber_of(conn) else { return };
+        if let Some(entry) = self.live_mut(subscriber) {
             entry.session.heard(now);
         }
+        self.schedule(subscriber, now);
     }
 
     fn drained(&mut self, conn: ConnId, now: Now, out: &mut Outboxes) {

@@ -8,7 +8,7 @@ use appsockets_core::{
     code::CloseCode,
     fanout::Subscriber,
     serial::Serial,
-    session::{Carried, Context, effect::Effect, request::SubscribeInfo},
+    session::{Carried, Context, effect::Effect, event::Event, request::SubscribeInfo},
     time::Now,
 };
 
@@ -102,9 +102,10 @@ impl Engine {
         let subscriber = key.subscriber;
         self.live(subscriber).filter(|entry| entry.key.secret == key.secret)?;
         let sent = self.detach(subscriber);
+        let code = CloseCode::Replaced;
+        self.tell(subscriber, &Event::Close(code), out);
         if let Some(conn) = self.live_mut(subscriber).and_then(|entry| entry.conn.take()) {
             self.bind(conn, None);
-            let code = CloseCode::Replaced;
             out.close(conn, code.code(), code.name());
         }
         let mut entry = self.entries.try_remove(subscriber.slot as usize)?;

@@ -6,7 +6,7 @@ use appsockets_core::{
     channel::is_valid_name, code::ErrorCode, identity::Identity, session::request::Credentials, settings::hub::Hub,
     settings::origin::origin_allowed,
 };
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 
 use super::{Node, Problem};
 use crate::{edge::clock, engine::Seat};
@@ -29,13 +29,10 @@ impl Visitor<'_> {
     /// Decides about hub, origin and token.
     pub async fn admit(&self, node: &Node) -> Result<Admitted, Problem> {
         let hub = find_hub(node, self.hub).await?;
-        let text = |name| self.headers.get(name).and_then(|value| value.to_str().ok());
-        // An origin that is not text is none that anybody has allowed.
-        let origin = self.headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("null"));
-        if !origin_allowed(&hub, origin, text(header::HOST)) {
+        if !from_allowed_origin(&hub, self.headers) {
             return Err(ErrorCode::OriginDenied.into());
         }
-        let bearer = text(header::AUTHORIZATION).and_then(bearer);
+        let bearer = text(self.headers, header::AUTHORIZATION).and_then(bearer);
         let identity = match bearer.or(self.token) {
             Some(token) => Some(identify(node, &hub, token).await?),
             None => None,
@@ -56,6 +53,17 @@ impl Admitted {
         }
         Ok(())
     }
+}
+
+/// Whether a request comes from a page that the hub allows, or from no page at all.
+pub fn from_allowed_origin(hub: &Hub, headers: &HeaderMap) -> bool {
+    // An origin that is not text is none that anybody has allowed.
+    let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("null"));
+    origin_allowed(hub, origin, text(headers, header::HOST))
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 async fn find_hub(node: &Node, name: &str) -> Result<Arc<Hub>, Problem> {

@@ -45,11 +45,12 @@ pub fn router(node: Node) -> Router {
     // What one who publishes without a connection sends at once is a message of a client as well.
     let body_max = DefaultBodyLimit::max(node.shared.session.message_bytes_max as usize);
     Router::new()
-        .route("/", page)
-        .route("/hubs/{hub}/ws", get(websocket::connect))
-        .route("/hubs/{hub}/sse", get(sse::connect))
+        .route("/hubs/{hub}/sse", get(sse::connect).options(cors::preflight))
         .route("/hubs/{hub}/publish", post(publish::publish).options(cors::preflight).layer(body_max))
-        .route("/hubs/{hub}/history", get(history::history))
+        .route("/hubs/{hub}/history", get(history::history).options(cors::preflight))
+        .route_layer(middleware::from_fn_with_state(node.clone(), cors::allow))
+        .route("/hubs/{hub}/ws", get(websocket::connect))
+        .route("/", page)
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(nothing_here)
         .layer(middleware::from_fn(in_time))

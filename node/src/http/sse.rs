@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 
-use super::{Node, Problem, admission::Visitor, cors, extract::HubName, last_event_id::LastEventId};
+use super::{Node, Problem, admission::Visitor, extract::HubName, last_event_id::LastEventId};
 use crate::{edge::Peer, engine::Ticket};
 
 /// Names the channels of one connection, and the token.
@@ -45,7 +45,7 @@ pub async fn connect(
         .collect();
     let restore = last.map(|last| last.resume);
     let ticket = Ticket { hub: admitted.hub, seat, identity: admitted.identity, channels, restore };
-    Ok(cors::allow(request.headers(), node.worker.accept_sse(&peer, ticket)))
+    Ok(node.worker.accept_sse(&peer, ticket))
 }
 
 impl Parameters {
