@@ -11,8 +11,8 @@ use appsockets_core::{
     },
 };
 
-use super::{Engine, Mail};
-use crate::{edge::Outboxes, http::last_event_id};
+use super::{Engine, Mail, last_event_id};
+use crate::edge::Outboxes;
 
 /// Positions that are held for one SSE client, when they are too long to be told.
 const HELD_MAX: usize = 16;

@@ -8,6 +8,7 @@ mod delivering;
 mod encode;
 mod entry;
 mod hubs;
+pub mod last_event_id;
 mod mail;
 mod parked;
 mod posting;

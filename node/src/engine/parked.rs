@@ -81,7 +81,8 @@ impl Engine {
         now: Now,
         out: &mut Outboxes,
     ) {
-        let key = key.parse::<RestoreKey>().ok().filter(|key| key.subscriber != subscriber);
+        let own = (self.listener.worker, subscriber);
+        let key = key.parse::<RestoreKey>().ok().filter(|key| (key.worker, key.subscriber) != own);
         let Some(entry) = self.live_mut(subscriber) else { return };
         entry.rare().restoring = Some(positions);
         match key {

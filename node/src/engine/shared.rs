@@ -17,11 +17,10 @@ use appsockets_core::{
 };
 use tokio::{runtime, task::JoinHandle, time};
 
-use super::{Hubs, Mail, Seat};
+use super::{Hubs, Mail, Seat, last_event_id::Resume};
 use crate::{
     auth::Authenticator,
     edge::{MailError, WorkerHandle},
-    http::last_event_id::Resume,
     settings::Settings,
     store::{MessageStore, StoreError},
 };

@@ -4,7 +4,6 @@ mod admission;
 mod cors;
 mod extract;
 mod history;
-pub mod last_event_id;
 mod problem;
 mod publish;
 mod sse;

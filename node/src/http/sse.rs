@@ -9,8 +9,11 @@ use axum::{
     response::Response,
 };
 
-use super::{Node, Problem, admission::Visitor, extract::HubName, last_event_id::LastEventId};
-use crate::{edge::Peer, engine::Ticket};
+use super::{Node, Problem, admission::Visitor, extract::HubName};
+use crate::{
+    edge::Peer,
+    engine::{Ticket, last_event_id::LastEventId},
+};
 
 /// Names the channels of one connection, and the token.
 #[derive(Default)]

@@ -1,5 +1,6 @@
 //! `GET /hubs/{hub}/ws`
 
+use appsockets_core::code::ErrorCode;
 use axum::{
     Extension,
     extract::{Request, State},
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     edge::{
         Peer,
-        ws::{Subprotocols, handshake},
+        ws::{Refusal, Subprotocols, handshake},
     },
     engine::Ticket,
 };
@@ -34,7 +35,9 @@ pub async fn connect(
 ) -> Result<Response, Problem> {
     let handshake = match handshake(&mut request, Subprotocols::Formats) {
         Ok(handshake) => handshake,
-        Err(refusal) => return Ok(refusal.into_response()),
+        // Its status and headers say what a client must do that speaks another version.
+        Err(refusal @ Refusal::BadVersion) => return Ok(refusal.into_response()),
+        Err(refusal) => return Err(Problem { code: ErrorCode::BadMessage, detail: Some(refusal.to_string()) }),
     };
     let visitor = Visitor { hub: &hub, headers: request.headers(), token: token.as_deref() };
     let admitted = visitor.admit(&node).await?;
