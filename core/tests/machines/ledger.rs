@@ -19,6 +19,8 @@ use appsockets_core::{
 
 /// A key is remembered for at least so long after its message was accepted.
 pub const KEY_MS: u64 = 120_000;
+/// A channel remembers at least so many keys.
+pub const KEYS_MAX: usize = 10_000;
 
 /// One publish as a session asked for it.
 #[derive(Debug)]
