@@ -5,13 +5,13 @@ use appsockets_core::{
     code::ErrorCode,
     fanout::Subscriber,
     message::{Form, Payload},
-    session::request::PublishInfo,
+    session::{self, request::PublishInfo},
     shard::request::{Ask, Effect, Listener, Publish, Request as Asked, Token},
 };
 
 use crate::{
-    hubs::{HUB, Switches, VIEW},
-    ledger::KEY_MS,
+    hubs::{self, HUB, Switches, VIEW},
+    ledger::{KEY_MS, KEYS_MAX},
     world::{World, acts::info},
 };
 
@@ -174,4 +174,36 @@ fn a_publish_without_a_request_id_is_answered_only_where_it_is_refused() {
         }
         assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Answer { .. })).count(), answers);
     }
+}
+
+#[test]
+fn so_many_repeats_wait_for_a_pending_publish() {
+    let config = session::Config { messages_per_second: 1_000, ..hubs::session_config() };
+    let mut world = World::with(1, 1, Switches::ALL.hub(), config, hubs::shard_config());
+    world.connect(0, 0, None);
+    (0..66).for_each(|_| world.send(0, stored("m")));
+    world.rest();
+    assert_eq!(world.outcomes(0), [Err(ErrorCode::TryAgain)]);
+    world.answer_store(true);
+    world.rest();
+    assert_eq!(world.outcomes(0)[1..].iter().filter(|outcome| outcome.is_ok()).count(), 65);
+}
+
+#[test]
+fn a_channel_remembers_so_many_keys() {
+    let config = session::Config { messages_per_second: 1_000_000, ..hubs::session_config() };
+    let mut world = World::with(1, 1, Switches::ALL.hub(), config, hubs::shard_config());
+    world.connect(0, 0, None);
+    let keyed = |number: usize| PublishInfo { key: Some(format!("{number:016}").into()), ..info("a", "m") };
+    let (first, last) = (0, KEYS_MAX);
+    (first..=last).for_each(|number| world.send(0, keyed(number)));
+    world.rest();
+    // The ledger does not know of the bound.
+    world.ledger.remove_hub();
+    world.send(0, keyed(last));
+    world.send(0, keyed(first));
+    world.rest();
+    let told = world.outcomes(0);
+    assert_eq!(told[KEYS_MAX + 1], told[last]);
+    assert_ne!(told[KEYS_MAX + 2], told[first]);
 }

@@ -1,7 +1,7 @@
 //! What the owner said of every publish, and what follows from it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -19,6 +19,8 @@ use appsockets_core::{
 
 /// A key is remembered for at least so long after its message was accepted.
 pub const KEY_MS: u64 = 120_000;
+/// A channel remembers at least so many keys.
+pub const KEYS_MAX: usize = 10_000;
 
 /// One publish as a session asked for it.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ pub struct Ledger {
     numbers: HashMap<ChannelKey, BTreeMap<(Epoch, u64), Entry>>,
     by_key: HashMap<(ChannelKey, Arc<str>), Serial>,
     last_of_session: HashMap<(ChannelKey, Arc<str>), usize>,
+    stored: HashSet<(ChannelKey, Serial)>,
 }
 
 impl Ledger {
@@ -79,6 +82,11 @@ impl Ledger {
             Err(code) => self.refuse(index, code)?,
         }
         Ok(token)
+    }
+
+    /// These messages are durable.
+    pub fn stored(&mut self, channel: &ChannelKey, messages: &[Arc<Message>]) {
+        self.stored.extend(messages.iter().map(|message| (channel.clone(), message.serial)));
     }
 
     /// Judges what is delivered: only what was accepted, as it was accepted.
@@ -164,6 +172,9 @@ impl Ledger {
         }
         if serial.sequence != newest + 1 {
             return Err(format!("{serial} follows {newest}"));
+        }
+        if attempt.publish.store && !self.stored.contains(&(attempt.channel.clone(), serial)) {
+            return Err(format!("{serial} is acknowledged and is not stored"));
         }
         if let Some(key) = &attempt.publish.key {
             let handled_ms = attempt.handled.map_or(0, |now| now.mono_ms);

@@ -7,6 +7,7 @@
 mod auth;
 mod broken;
 mod client;
+mod fanout;
 mod heartbeat;
 mod hubs;
 mod keys;
@@ -20,5 +21,6 @@ mod properties;
 mod restore;
 mod revocation;
 mod script;
+mod store;
 mod verdict;
 mod world;

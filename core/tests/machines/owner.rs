@@ -192,6 +192,19 @@ fn one_that_lacks_nothing_does_not_get_the_retained_message_again() {
 }
 
 #[test]
+fn one_that_lacks_something_gets_the_retained_message() {
+    let mut world = connected();
+    let known = missed(&mut world, 0);
+    world.send(0, retain("retained"));
+    world.rest();
+    missed(&mut world, HISTORY_MAX + 1);
+    let before = retained(&world, 1);
+    world.recover(1, "a", Some(known));
+    world.rest();
+    assert_eq!((world.position(1, "a").recovered, retained(&world, 1)), (Some(false), before + 1));
+}
+
+#[test]
 fn rules_that_forbid_retained_messages_drop_them() {
     let mut world = connected();
     world.send(0, retain("1"));

@@ -132,17 +132,23 @@ fn who_leaves_on_purpose_leaves_nothing_to_restore() {
 }
 
 #[test]
-fn subscriptions_are_checked_again() {
-    let mut world = two();
-    world.subscribe(1, "b");
-    world.rest();
-    world.break_connection(1, true);
-    let closed = Hub { user_channel: false, ..Switches { a_closed: true, ..Switches::ALL }.hub() };
-    world.set_hub(Some(closed));
-    world.restore(1, 0);
-    world.rest();
-    let (_, held) = world.sessions().find(|(_, held)| held.client == Some(1)).unwrap();
-    assert_eq!(held.session.channels().map(|channel| &**channel).collect::<Vec<_>>(), ["b"]);
+fn subscriptions_are_checked_again_also_where_the_old_worker_does_not_know_the_rules_yet() {
+    for learns in [true, false] {
+        let mut world = two();
+        world.subscribe(1, "b");
+        world.rest();
+        world.break_connection(1, true);
+        world.set_hub(Some(Switches { a_closed: true, user_channel: false, ..Switches::ALL }.hub()));
+        world.learn(0);
+        if learns {
+            world.learn(1);
+        }
+        world.restore(1, 0);
+        world.arrive_between();
+        let (_, held) = world.sessions().find(|(_, held)| held.client == Some(1)).unwrap();
+        assert_eq!(held.session.channels().map(|channel| &**channel).collect::<Vec<_>>(), ["b"]);
+        world.rest();
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use appsockets_core::{
+    access,
     channel::ChannelKey,
     identity::Identity,
     session::event::{Member, PresenceChange},
@@ -125,6 +126,14 @@ pub fn quiet(world: &World) -> Result<(), String> {
             held.session.hub().rules("b").presence,
             held.session.hub().rules("b").occupancy,
         )?;
+    }
+    for (at, held) in world.sessions() {
+        let may_hear = |channel: &str| {
+            access::decide(held.session.hub(), channel, held.session.identity().map(Arc::as_ref)).subscribe
+        };
+        if let Some(channel) = held.session.channels().find(|channel| !may_hear(channel)) {
+            return Err(format!("{at:?} hears {channel}, which it may not"));
+        }
     }
     match world.sessions().find(|(_, held)| !format!("{:?}", held.session).contains("pending: []")) {
         Some((at, held)) => Err(format!("{at:?} still waits: {:?}", held.session)),

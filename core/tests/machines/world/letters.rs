@@ -32,6 +32,15 @@ impl World {
         }
     }
 
+    /// Lets everything arrive between workers, which learn nothing new meanwhile.
+    pub fn arrive_between(&mut self) {
+        while let Some(link) = self.links.iter().find(|(_, letters)| !letters.is_empty()).map(|(link, _)| *link) {
+            if let Some(letter) = self.links.get_mut(&link).and_then(VecDeque::pop_front) {
+                self.receive(link.1, letter);
+            }
+        }
+    }
+
     /// Lets arrive what waits on the worker of the shard, and nothing between workers.
     pub fn arrive_at_the_shard(&mut self) {
         while let Some(letter) = self.links.get_mut(&(0, 0)).and_then(VecDeque::pop_front) {
@@ -46,11 +55,7 @@ impl World {
             while !self.auths.is_empty() {
                 self.answer_auth();
             }
-            for link in self.links.keys().copied().collect::<Vec<_>>() {
-                while let Some(letter) = self.links.get_mut(&link).and_then(VecDeque::pop_front) {
-                    self.receive(link.1, letter);
-                }
-            }
+            self.arrive_between();
             self.turn();
             if self.links.values().all(VecDeque::is_empty) && self.auths.is_empty() {
                 return;
@@ -67,7 +72,10 @@ impl World {
 
     /// Answers the oldest store.
     pub fn answer_store(&mut self, ok: bool) {
-        let Some((key, ticket)) = self.stores.pop_front() else { return };
+        let Some((key, ticket, messages)) = self.stores.pop_front() else { return };
+        if ok {
+            self.ledger.stored(&key, &messages);
+        }
         let mut effects = Vec::new();
         self.shard.stored(self.now, &key, ticket, ok, &mut effects);
         self.route(effects);
@@ -118,8 +126,8 @@ impl World {
 
     pub(super) fn judge(&mut self, effect: ShardEffect) -> Option<(Listener, ShardEffect)> {
         match effect {
-            ShardEffect::Store { key, ticket, .. } => {
-                self.stores.push_back((key, ticket));
+            ShardEffect::Store { key, ticket, messages } => {
+                self.stores.push_back((key, ticket, messages));
                 None
             }
             ShardEffect::Answer { to, key, mut token, reply: Reply::Published(outcome) } => {

@@ -18,6 +18,7 @@ use appsockets_core::{
     code::ErrorCode,
     fanout::{Fanout, Subscriber},
     identity::Identity,
+    message::Message,
     serial::Serial,
     session::{
         self, Context, Opening, Session,
@@ -83,7 +84,7 @@ pub struct World {
     pub ledger: Ledger,
     pub notices: Notices,
     /// What the shard wants stored and was not answered.
-    pub stores: VecDeque<(ChannelKey, u64)>,
+    pub stores: VecDeque<(ChannelKey, u64, Vec<Arc<Message>>)>,
     /// The outcomes of authentications that are under way.
     pub auths: VecDeque<(At, Result<Arc<Identity>, ErrorCode>)>,
     /// Every effect of the shard, for examples.
