@@ -105,8 +105,7 @@ impl Node {
         let mut changes = self.shared.settings.subscribe();
         let tell = async {
             while changes.changed().await.is_ok() {
-                let compiled = changes.borrow_and_update().clone();
-                self.shared.post_all(|| Mail::Settings(compiled.clone())).await;
+                self.shared.post_all(|| Mail::Settings).await;
             }
         };
         tokio::select! {

@@ -155,11 +155,6 @@ impl Shard {
         }
     }
 
-    /// Whether the shard has the hub's settings.
-    pub fn knows_hub(&self, hub: &str) -> bool {
-        self.hubs.contains_key(hub)
-    }
-
     /// How many channels are open.
     pub fn len(&self) -> usize {
         self.channels.len()

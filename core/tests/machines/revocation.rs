@@ -107,6 +107,6 @@ fn a_hub_that_is_removed_ends_its_sessions_and_its_channels() {
     world.set_hub(None);
     world.rest();
     assert_eq!(world.closed(0), Some(CloseCode::HubClosed));
-    assert!(world.shard.is_empty() && !world.shard.knows_hub(hubs::HUB));
+    assert!(world.shard.is_empty());
     assert!(world.workers[0].fanout.is_empty());
 }

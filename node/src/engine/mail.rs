@@ -9,7 +9,6 @@ use appsockets_core::{
     identity::Identity,
     serial::Serial,
     session::{Carried, event::HistoryPage},
-    settings::compile::Compiled,
     shard::{
         self,
         request::{Ask, Publish, Request},
@@ -61,7 +60,8 @@ pub enum Mail {
         publish: Box<Publish>,
         caller: Caller,
     },
-    Settings(Arc<Compiled>),
+    /// There are new settings.
+    Settings,
     /// Tell every session to connect elsewhere, spread over this time.
     Drain {
         spread_ms: u32,
@@ -78,7 +78,10 @@ impl Mail {
 impl Engine {
     pub(super) fn take_mail(&mut self, mail: Mail, now: Now, out: &mut Outboxes) {
         match mail {
-            Mail::Ask(requests) => requests.into_iter().for_each(|request| self.ask_shard(request, now)),
+            Mail::Ask(requests) => {
+                self.take_settings(now, out);
+                requests.into_iter().for_each(|request| self.ask_shard(request, now));
+            }
             Mail::Effects(effects) => effects.into_iter().for_each(|effect| self.carry_out_shard(effect, now, out)),
             Mail::Stored { key, ticket, ok } => self.shard.stored(now, &key, ticket, ok, &mut self.shard_effects),
             Mail::Authenticated { subscriber, outcome } => self.authenticated(subscriber, outcome, now, out),
@@ -90,14 +93,15 @@ impl Engine {
                 self.posting.push(worker, Mail::Taken { to, carried });
             }
             Mail::Taken { to, carried } => self.taken(to, carried, now, out),
-            Mail::Publish { key, publish, caller } => self.publish_for(key, *publish, caller, now),
-            Mail::Settings(settings) => self.take_settings(settings, now, out),
+            Mail::Publish { key, publish, caller } => self.publish_for(key, *publish, caller, now, out),
+            Mail::Settings => self.take_settings(now, out),
             Mail::Drain { spread_ms } => self.drain(spread_ms, now, out),
             Mail::End => self.end_all(now, out),
         }
     }
 
-    fn publish_for(&mut self, key: ChannelKey, mut publish: Publish, caller: Caller, now: Now) {
+    fn publish_for(&mut self, key: ChannelKey, mut publish: Publish, caller: Caller, now: Now, out: &mut Outboxes) {
+        self.take_settings(now, out);
         publish.token.number = self.callers.insert(caller) as i64;
         self.ask_shard(Request { view: VIEW, from: self.listener, key, ask: Ask::Publish(publish) }, now);
     }

@@ -26,7 +26,7 @@ use appsockets_core::{
         self, Session,
         event::{Event, Failure},
     },
-    settings::{compile::Compiled, hub::Hub},
+    settings::compile::Compiled,
     shard::{self, Shard, request::Listener},
     time::Now,
 };
@@ -99,13 +99,16 @@ impl Engine {
         }
     }
 
-    /// The newest settings of a hub, which may be newer than those that this worker was sent.
-    fn hub(&self, id: &HubId) -> Option<Arc<Hub>> {
-        self.shared.settings.current().hubs.get(id).cloned()
-    }
-
-    /// Every hub whose settings differ is taken over, by its channels first, so that no session finds the old ones.
-    fn take_settings(&mut self, settings: Arc<Compiled>, now: Now, out: &mut Outboxes) {
+    /// Takes over the settings in force. Every hub whose settings differ is taken over by its channels first, so that no
+    /// session finds the old ones.
+    ///
+    /// To be called before anything is taken in from somebody who may know newer ones: a shard that is behind would drop
+    /// the presence of a session that is not.
+    fn take_settings(&mut self, now: Now, out: &mut Outboxes) {
+        let settings = self.shared.settings.current();
+        if Arc::ptr_eq(&settings, &self.settings) {
+            return;
+        }
         let before = std::mem::replace(&mut self.settings, settings);
         for id in self.settings.changed(&before) {
             match self.settings.hubs.get(&id) {
@@ -148,7 +151,8 @@ impl Handler for Engine {
 
     fn opened(&mut self, conn: ConnId, opening: Opening<Ticket>, now: Now, out: &mut Outboxes) {
         let Ticket { hub, seat, identity, channels, restore } = opening.ticket;
-        let Some(hub) = self.hub(&hub.id) else {
+        self.take_settings(now, out);
+        let Some(hub) = self.settings.hubs.get(&hub.id).cloned() else {
             let code = CloseCode::HubClosed;
             return out.close(conn, code.code(), code.name());
         };

@@ -98,13 +98,7 @@ impl Engine {
         }
     }
 
-    /// To this worker's shard. The hub may be newer than the settings that this worker was sent.
     pub(super) fn ask_shard(&mut self, request: Request, now: Now) {
-        if !self.shard.knows_hub(&request.key.hub)
-            && let Some(hub) = self.hub(&request.key.hub)
-        {
-            self.shard.set_hub(now, hub);
-        }
         self.shard.handle(now, request, &mut self.shard_effects);
     }
 

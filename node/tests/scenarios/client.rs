@@ -66,11 +66,7 @@ impl Connect {
     }
 
     pub async fn open(self) -> Client {
-        let (socket, _) = self.handshake().await.unwrap();
-        let mut client = Client { socket, info: Value::Null, key: String::new(), aside: VecDeque::new() };
-        client.info = client.expect("SessionInfo").await;
-        client.key = text(&client.expect("SessionRestore").await["restoreKey"]);
-        client
+        Client::begin(self.handshake().await.unwrap().0).await
     }
 }
 
@@ -85,6 +81,14 @@ pub struct Client {
 }
 
 impl Client {
+    /// Takes what the node says first.
+    pub async fn begin(socket: Socket) -> Client {
+        let mut client = Client { socket, info: Value::Null, key: String::new(), aside: VecDeque::new() };
+        client.info = client.expect("SessionInfo").await;
+        client.key = text(&client.expect("SessionRestore").await["restoreKey"]);
+        client
+    }
+
     pub fn id(&self) -> String {
         text(&self.info["sessionID"])
     }
