@@ -7,7 +7,7 @@ use crate::{broken::Fault, play::play, script::script};
 /// More cases by `PROPTEST_CASES`.
 fn config() -> ProptestConfig {
     let config = ProptestConfig::default();
-    ProptestConfig { cases: 2 * config.cases, failure_persistence: None, max_shrink_iters: 20_000, ..config }
+    ProptestConfig { cases: 4 * config.cases, failure_persistence: None, max_shrink_iters: 20_000, ..config }
 }
 
 proptest! {
