@@ -99,13 +99,14 @@ impl Session {
     }
 }
 
-/// What the client says that it has; else what the node had sent.
+/// What the client says that it has; else what the node had sent. Where neither is known (the connection broke while an
+/// answer of the owner was under way) something may be missing, which must not look like a fresh subscription.
 fn last_known(channel: &str, told: &[SubscribeInfo], sent: &[(ChannelName, Serial)]) -> Option<Recover> {
     let told = told.iter().find(|info| &*info.channel == channel).and_then(|info| info.recover);
     let sent = sent.iter().find(|(other, _)| &**other == channel).map(|(_, serial)| Recover::Serial(*serial));
     match told {
         Some(Recover::Serial(_) | Recover::Timestamp(_)) => told,
-        Some(Recover::BadSerial | Recover::Unknown) | None => sent.or(told),
+        Some(Recover::BadSerial | Recover::Unknown) | None => sent.or(told).or(Some(Recover::Unknown)),
     }
 }
 

@@ -60,12 +60,11 @@ impl LastEventId {
         Some(LastEventId { resume: Resume { key: key.to_owned(), held: None }, positions })
     }
 
-    /// What the client is known to have of a channel. Held positions are not known here.
-    pub fn recover(&self, channel: &str) -> Option<Recover> {
-        if self.resume.held.is_some() {
-            return Some(Recover::Unknown);
-        }
-        self.positions.iter().find(|(other, _)| &**other == channel).map(|(_, serial)| Recover::Serial(*serial))
+    /// What the client is known to have of a channel. Held positions are not known here, and neither is that of a
+    /// channel which was catching up when the id was told.
+    pub fn recover(&self, channel: &str) -> Recover {
+        let told = self.positions.iter().find(|(other, _)| &**other == channel);
+        told.map_or(Recover::Unknown, |(_, serial)| Recover::Serial(*serial))
     }
 }
 
@@ -98,7 +97,7 @@ mod tests {
                 let parsed = LastEventId::parse(&id).unwrap();
                 prop_assert_eq!(&parsed.resume.key, "key");
                 for (channel, number) in &channels {
-                    prop_assert_eq!(parsed.recover(channel), Some(Recover::Serial(serial(*number))));
+                    prop_assert_eq!(parsed.recover(channel), Recover::Serial(serial(*number)));
                 }
             }
         }
@@ -113,7 +112,13 @@ mod tests {
     fn held_positions_are_unknown_here() {
         let parsed = LastEventId::parse(&held("key", 7)).unwrap();
         assert_eq!(parsed.resume.held, Some(7));
-        assert_eq!(parsed.recover("any"), Some(Recover::Unknown));
+        assert_eq!(parsed.recover("any"), Recover::Unknown);
+    }
+
+    #[test]
+    fn a_channel_that_was_not_told_may_lack_something() {
+        let parsed = LastEventId::parse(&told("key", &[("a".into(), serial(1))]).unwrap()).unwrap();
+        assert_eq!(parsed.recover("b"), Recover::Unknown);
     }
 
     #[test]

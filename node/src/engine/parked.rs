@@ -81,8 +81,9 @@ impl Engine {
         now: Now,
         out: &mut Outboxes,
     ) {
-        let own = (self.listener.worker, subscriber);
-        let key = key.parse::<RestoreKey>().ok().filter(|key| (key.worker, key.subscriber) != own);
+        // Each worker counts its own slots and generations, so those alone name nobody.
+        let own = |key: &RestoreKey| key.worker == self.listener.worker && key.subscriber == subscriber;
+        let key = key.parse::<RestoreKey>().ok().filter(|key| !own(key));
         let Some(entry) = self.live_mut(subscriber) else { return };
         entry.rare().restoring = Some(positions);
         match key {

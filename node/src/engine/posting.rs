@@ -23,7 +23,8 @@ struct Outgoing {
 /// How soon a full mailbox is tried again, in milliseconds.
 const RETRY_MS: u64 = 2;
 
-/// What may wait for one worker. It takes its mail each turn, so one that lets this much pile up does not run.
+/// What may wait for one worker whose mailbox is full. It takes its mail each turn, so one that lets this much pile up
+/// behind a full mailbox does not run. What a single turn gathers is no sign of that: clients choose how much it is.
 const OUTGOING_MAX: usize = 1 << 20;
 
 impl Posting {
@@ -33,21 +34,18 @@ impl Posting {
 
     pub fn ask(&mut self, worker: u16, request: Request) {
         if let Some(outgoing) = self.outgoing.get_mut(usize::from(worker)) {
-            outgoing.check();
             outgoing.requests.push(request);
         }
     }
 
     pub fn effect(&mut self, worker: u16, effect: Effect) {
         if let Some(outgoing) = self.outgoing.get_mut(usize::from(worker)) {
-            outgoing.check();
             outgoing.effects.push(effect);
         }
     }
 
     pub fn push(&mut self, worker: u16, mail: Mail) {
         if let Some(outgoing) = self.outgoing.get_mut(usize::from(worker)) {
-            outgoing.check();
             outgoing.other.push(mail);
         }
     }
@@ -81,6 +79,7 @@ impl Outgoing {
             Mail::Effects(effects) => self.effects = effects,
             other => self.other.insert(0, other),
         }
+        self.check();
     }
 }
 
@@ -111,5 +110,17 @@ impl Engine {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mail, OUTGOING_MAX, Posting};
+
+    #[test]
+    fn what_one_turn_gathers_ends_no_process() {
+        let mut posting = Posting::new(1);
+        (0..=OUTGOING_MAX).for_each(|_| posting.push(0, Mail::End));
+        assert_eq!(posting.outgoing[0].len(), OUTGOING_MAX + 1);
     }
 }

@@ -42,7 +42,7 @@ pub async fn connect(
     let channels = channels
         .into_iter()
         .map(|channel| SubscribeInfo {
-            recover: last.as_ref().and_then(|last| last.recover(&channel)),
+            recover: last.as_ref().map(|last| last.recover(&channel)),
             channel: channel.into(),
         })
         .collect();
