@@ -190,6 +190,7 @@ fn shared(config: &Config, settings: Settings, store: MessageStore) -> anyhow::R
     Ok(Shared {
         session: session_config(config),
         shard: shard_config(config),
+        outbox_bytes_max: config.connection.ws.msg_send_buffer_size,
         history_page_max: config.channel.history_page_size,
         restore_window_ms: config.session.restore_window_ms,
         parked_max: config.session.restorable_max,

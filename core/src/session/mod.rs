@@ -160,7 +160,8 @@ impl Session {
         if self.unreadable > cx.config.unreadable_max {
             return cx.end(CloseCode::ProtocolViolation);
         }
-        cx.tell(Event::Error(Failure { code, channel: None, req_id }));
+        let admitted = self.meter(1, cx);
+        cx.tell(Event::Error(Failure { code: admitted.err().unwrap_or(code), channel: None, req_id }));
     }
 
     /// The node is about to stop: the client is to connect again, elsewhere, after the delay. One that can't hear it as

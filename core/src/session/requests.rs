@@ -59,6 +59,16 @@ impl Session {
             Request::Publish(publishes) => u32::try_from(publishes.len().max(1)).unwrap_or(u32::MAX),
             _ => 1,
         };
+        self.meter(cost, cx)?;
+        let open_to_all = matches!(request, Request::Auth { .. } | Request::Restore { .. });
+        if self.identity.is_none() && !self.hub.allow_anonymous && !open_to_all {
+            return Err(ErrorCode::NotAuthenticated);
+        }
+        Ok(())
+    }
+
+    /// Whether so much more may come from this session and this hub now.
+    pub(super) fn meter(&mut self, cost: u32, cx: &Context<'_>) -> Result<(), ErrorCode> {
         let limits = &self.hub.limits;
         let per_second = limits.session_messages_per_second.unwrap_or(cx.config.messages_per_second);
         if !self.bucket.take(cx.now.mono_ms, cost, per_second) {
@@ -66,10 +76,6 @@ impl Session {
         }
         if limits.messages_per_second.is_some_and(|most| !cx.meter.take(cx.now.mono_ms, cost, most)) {
             return Err(ErrorCode::HubRateLimited);
-        }
-        let open_to_all = matches!(request, Request::Auth { .. } | Request::Restore { .. });
-        if self.identity.is_none() && !self.hub.allow_anonymous && !open_to_all {
-            return Err(ErrorCode::NotAuthenticated);
         }
         Ok(())
     }

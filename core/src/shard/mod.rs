@@ -93,10 +93,11 @@ impl Shard {
         self.hubs.insert(hub.id.clone(), hub);
     }
 
-    /// Forgets a hub and all its channels.
-    pub fn remove_hub(&mut self, hub: &str) {
+    /// Forgets a hub and all its channels. Whoever waits for an answer of one of them gets it.
+    pub fn remove_hub(&mut self, hub: &str, effects: &mut Vec<Effect>) {
         self.hubs.remove(hub);
-        for (key, channel) in self.channels.extract_if(|key, _| &*key.hub == hub) {
+        for (key, mut channel) in self.channels.extract_if(|key, _| &*key.hub == hub) {
+            channel.abandon(ErrorCode::HubNotFound, effects);
             self.wakeups.remove(&key, channel.wake_ms);
         }
     }

@@ -91,6 +91,15 @@ impl Channel {
         }
     }
 
+    /// The channel goes: what waits for the store is refused. What is with the store may be stored all the same.
+    pub(super) fn abandon_pipeline(&mut self, code: ErrorCode, effects: &mut Vec<Effect>) {
+        let Some(pipeline) = self.pipeline.take() else { return };
+        let storing = pipeline.storing.into_iter().flat_map(|storing| storing.batch).map(|(queued, _)| queued);
+        for Queued { from, publish } in storing.chain(pipeline.queue) {
+            self.fail(from, &publish, code, effects);
+        }
+    }
+
     fn check(&mut self, now: Now, from: Listener, publish: &Publish) -> Verdict {
         let rules = &self.rules;
         let refusal = match publish {

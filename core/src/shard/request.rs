@@ -98,6 +98,16 @@ pub struct Start {
     pub occupancy: Option<u64>,
 }
 
+impl Start {
+    /// The same for one to whom nothing more can be sent now: it is told that something may be missing, and what it has.
+    pub fn without_missed(self) -> Start {
+        if self.missed.is_empty() {
+            return self;
+        }
+        Start { position: self.current, recovered: Some(false), known: Some(self.position), missed: Vec::new(), ..self }
+    }
+}
+
 /// What a channel's listeners hear besides messages.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    code::ErrorCode,
     message::Message,
     serial::Serial,
     session::{event::Member, request::Recover},
@@ -48,6 +49,15 @@ impl Channel {
             }
             listening.subscribers > 0
         });
+    }
+
+    /// The channel goes, with everybody who waits for it.
+    pub(super) fn abandon(&mut self, code: ErrorCode, effects: &mut Vec<Effect>) {
+        self.abandon_pipeline(code, effects);
+        for Waiting { from, token, .. } in std::mem::take(&mut self.waiting) {
+            let reply = Reply::Subscribed(Err(code));
+            effects.push(Effect::Answer { to: from, key: self.key.clone(), token, reply });
+        }
     }
 
     /// The messages of the turn are delivered by now, so a new subscriber begins after them.

@@ -142,12 +142,21 @@ impl Engine {
                 });
             }
             Reply::Subscribed(outcome) => {
+                let crowded = self.is_crowded(subscriber, out);
+                let outcome = outcome.map(|start| if crowded { Box::new(start.without_missed()) } else { start });
                 self.step(subscriber, now, out, |session, cx| session.subscribed(&key.channel, number, outcome, cx));
                 if self.live(subscriber).is_some_and(|entry| entry.encoding == Encoding::Sse) {
                     self.moved.push(subscriber);
                 }
             }
         }
+    }
+
+    /// Whether so much waits for the session's client already that a channel's history has to be left out. One request
+    /// can ask for those of very many channels.
+    fn is_crowded(&self, subscriber: Subscriber, out: &Outboxes) -> bool {
+        let conn = self.live(subscriber).and_then(|entry| entry.conn);
+        conn.is_some_and(|conn| out.queued_bytes(conn) > self.shared.outbox_bytes_max)
     }
 
     fn store(&self, batch: Batch, ticket: u64) {

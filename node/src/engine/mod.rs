@@ -113,7 +113,7 @@ impl Engine {
         for id in self.settings.changed(&before) {
             match self.settings.hubs.get(&id) {
                 Some(hub) => self.shard.set_hub(now, hub.clone()),
-                None => self.shard.remove_hub(&id),
+                None => self.shard.remove_hub(&id, &mut self.shard_effects),
             }
             let hub = self.settings.hubs.get(&id).cloned();
             for subscriber in self.sessions_of(&id) {

@@ -42,6 +42,8 @@ pub struct Shared {
     pub session: session::Config,
     /// But for what differs from shard to shard.
     pub shard: shard::Config,
+    /// What may wait for one client before histories of channels are left out, in bytes.
+    pub outbox_bytes_max: usize,
     /// Messages in a page of history.
     pub history_page_max: u32,
     /// How long a session whose connection broke is kept, in milliseconds.

@@ -135,7 +135,9 @@ impl World {
         match &hub {
             Some(hub) => self.shard.set_hub(self.now, hub.clone()),
             None => {
-                self.shard.remove_hub(HUB);
+                let mut effects = Vec::new();
+                self.shard.remove_hub(HUB, &mut effects);
+                self.route(effects);
                 self.ledger.remove_hub();
             }
         }
