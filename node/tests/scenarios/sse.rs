@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::{Response, body::Incoming};
 use serde_json::Value;
 
 use super::{client::text, in_time, server::Server, web::Answer};
@@ -32,10 +32,7 @@ impl Server {
         if let Some(id) = last_id {
             call = call.header("last-event-id", id);
         }
-        let response = call.begin(String::new()).await;
-        assert_eq!(response.status(), 200);
-        let (parts, body) = response.into_parts();
-        Sse { body, headers: parts.headers, unread: String::new(), blocks: VecDeque::new(), last_id: None }
+        Sse::new(call.begin(String::new()).await)
     }
 
     pub async fn listen_refused(&self, hub: &str, query: &str) -> Answer {
@@ -44,6 +41,12 @@ impl Server {
 }
 
 impl Sse {
+    pub fn new(response: Response<Incoming>) -> Sse {
+        assert_eq!(response.status(), 200);
+        let (parts, body) = response.into_parts();
+        Sse { body, headers: parts.headers, unread: String::new(), blocks: VecDeque::new(), last_id: None }
+    }
+
     /// The next event, other than Ping; none at the end.
     pub async fn next(&mut self) -> Option<(String, Value)> {
         loop {

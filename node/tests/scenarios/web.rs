@@ -6,11 +6,13 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use std::net::SocketAddr;
+
 use super::{in_time, server::Server};
 
 /// A request that is still to be sent.
-pub struct Call<'a> {
-    server: &'a Server,
+pub struct Call {
+    address: SocketAddr,
     request: hyper::http::request::Builder,
 }
 
@@ -21,22 +23,26 @@ pub struct Answer {
 }
 
 impl Server {
-    pub fn call(&self, method: Method, path: &str) -> Call<'_> {
-        let request = Request::builder().method(method).uri(path).header("host", self.address.to_string());
-        Call { server: self, request }
+    pub fn call(&self, method: Method, path: &str) -> Call {
+        Call::new(self.address, method, path)
     }
 
-    pub fn get(&self, path: &str) -> Call<'_> {
+    pub fn get(&self, path: &str) -> Call {
         self.call(Method::GET, path)
     }
 
     /// Publishes over HTTP.
-    pub fn post(&self, hub: &str) -> Call<'_> {
+    pub fn post(&self, hub: &str) -> Call {
         self.call(Method::POST, &format!("/hubs/{hub}/publish")).header("content-type", "application/json")
     }
 }
 
-impl Call<'_> {
+impl Call {
+    pub fn new(address: SocketAddr, method: Method, path: &str) -> Call {
+        let request = Request::builder().method(method).uri(path).header("host", address.to_string());
+        Call { address, request }
+    }
+
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.header(name, value);
         self
@@ -61,7 +67,11 @@ impl Call<'_> {
 
     /// The answer as soon as its header is there. The connection lasts as long as its body.
     pub async fn begin(self, body: String) -> Response<Incoming> {
-        let stream = TcpStream::connect(self.server.address).await.unwrap();
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        self.begin_on(stream, body).await
+    }
+
+    pub async fn begin_on(self, stream: TcpStream, body: String) -> Response<Incoming> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let request = self.request.body(Full::<hyper::body::Bytes>::from(body)).unwrap();
