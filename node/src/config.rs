@@ -11,6 +11,9 @@ use serde::Deserialize;
 
 use crate::auth::AuthConfig;
 
+/// The longest time that can be configured: some hundred years, which is as good as never.
+const TIME_MS_MAX: u64 = 4_000_000_000_000;
+
 /// The configuration of a node. Times are milliseconds, sizes are bytes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -166,6 +169,28 @@ impl Config {
         for (key, value) in positive {
             anyhow::ensure!(value > 0, "{key} must be greater than 0");
         }
+        self.check_times()
+    }
+
+    /// Times are added to the clock, which must not overflow.
+    fn check_times(&self) -> anyhow::Result<()> {
+        let times = [
+            ("engine.hubsFileIntervalMs", self.engine.hubs_file_interval_ms),
+            ("engine.settingsIntervalMs", self.engine.settings_interval_ms),
+            ("hub.closeTimeoutMs", self.hub.close_timeout_ms),
+            ("hub.authenticateRequestTimeoutMs", self.hub.authenticate_request_timeout_ms),
+            ("session.restoreWindowMs", self.session.restore_window_ms),
+            ("channel.retainMsgDurationMs", self.channel.retain_msg_duration_ms),
+            ("channel.closeTimeoutMs", self.channel.close_timeout_ms),
+            ("channel.occupancyIntervalMs", self.channel.occupancy_interval_ms),
+            ("connection.headerTimeoutMs", self.connection.header_timeout_ms),
+            ("connection.writeTimeoutMs", self.connection.write_timeout_ms),
+            ("connection.ws.pingIntervalMs", self.connection.ws.ping_interval_ms),
+            ("connection.ws.pongIntervalMs", self.connection.ws.pong_interval_ms),
+        ];
+        for (key, value) in times {
+            anyhow::ensure!(value <= TIME_MS_MAX, "{key} must be at most {TIME_MS_MAX}");
+        }
         Ok(())
     }
 }
@@ -286,5 +311,7 @@ mod tests {
     fn a_value_out_of_range_is_named() {
         let error = Config::parse("session:\n  rateLimit: 0\n").unwrap_err();
         assert!(error.to_string().contains("session.rateLimit"));
+        let error = Config::parse("connection: {ws: {pingIntervalMs: 18446744073709551615}}").unwrap_err();
+        assert!(error.to_string().contains("connection.ws.pingIntervalMs"));
     }
 }
