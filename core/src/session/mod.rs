@@ -10,7 +10,7 @@ mod subscriptions;
 
 use std::sync::Arc;
 
-pub use requests::{check_history, check_publish};
+pub use requests::{ITEMS_MAX, check_history, check_publish};
 pub use restore::Carried;
 
 use crate::{

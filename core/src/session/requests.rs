@@ -21,12 +21,20 @@ use crate::{
 /// Stands for "no request id" where a number travels anyway. A client that gives it gets no answer.
 const NO_REQUEST: i64 = i64::MIN;
 
+/// Publishes or channels in one message. Many tiny ones fit into the bytes that a message may have, and each of them
+/// costs more than its bytes.
+pub const ITEMS_MAX: usize = 1_000;
+
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 
 impl Session {
     pub fn request(&mut self, request: Request, cx: &mut Context<'_>) {
         self.heard(cx.now);
         self.unreadable = 0;
+        if items(&request) > ITEMS_MAX {
+            let failure = Failure { code: ErrorCode::MessageTooLarge, channel: None, req_id: None };
+            return cx.tell(Event::Error(failure));
+        }
         if let Err(code) = self.admit(&request, cx) {
             return refuse(request, code, cx);
         }
@@ -104,6 +112,15 @@ impl Session {
 
     pub(super) fn key(&self, channel: Arc<str>) -> ChannelKey {
         ChannelKey { hub: self.hub.id.clone(), channel }
+    }
+}
+
+fn items(request: &Request) -> usize {
+    match request {
+        Request::Publish(publishes) => publishes.len(),
+        Request::Subscribe { channels, .. } | Request::Restore { positions: channels, .. } => channels.len(),
+        Request::Unsubscribe { channels, .. } => channels.len(),
+        Request::Pong | Request::Close | Request::Auth { .. } | Request::History(_) => 1,
     }
 }
 

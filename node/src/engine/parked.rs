@@ -85,6 +85,10 @@ impl Engine {
         let own = |key: &RestoreKey| key.worker == self.listener.worker && key.subscriber == subscriber;
         let key = key.parse::<RestoreKey>().ok().filter(|key| !own(key));
         let Some(entry) = self.live_mut(subscriber) else { return };
+        // One at a time: the answer to the first must not be taken for that to a second.
+        if entry.rare().restoring.is_some() {
+            return self.step(subscriber, now, out, |session, cx| session.not_restored(cx));
+        }
         entry.rare().restoring = Some(positions);
         match key {
             Some(key) if key.worker == self.listener.worker => {

@@ -125,8 +125,12 @@ impl Shared {
         let shared = self.clone();
         self.runtime.spawn(async move {
             shared.page(&key, bound, limit).await.map_err(|error| {
-                tracing::warn!(channel = &*key.channel, hub = &*key.hub, %error, "history was not read");
-                ErrorCode::from(&error)
+                let code = ErrorCode::from(&error);
+                match code {
+                    ErrorCode::BadSerial => tracing::debug!(hub = &*key.hub, %error, "no such place in the history"),
+                    _ => tracing::warn!(channel = &*key.channel, hub = &*key.hub, %error, "history was not read"),
+                }
+                code
             })
         })
     }

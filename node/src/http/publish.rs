@@ -4,7 +4,7 @@ use appsockets_core::{
     channel::ChannelKey,
     code::ErrorCode,
     serial::Serial,
-    session::{check_publish, event::Published, request::PublishInfo},
+    session::{ITEMS_MAX, check_publish, event::Published, request::PublishInfo},
     shard::request::{Publish, Token},
 };
 use axum::{
@@ -31,6 +31,9 @@ pub async fn publish(
     admitted.must_be_somebody()?;
     let publishes =
         codec::decode_publishes(&body).map_err(|error| Problem { code: error.code, detail: Some(error.detail) })?;
+    if publishes.len() > ITEMS_MAX {
+        return Err(ErrorCode::MessageTooLarge.into());
+    }
     let cost = u32::try_from(publishes.len().max(1)).unwrap_or(u32::MAX);
     if !node.shared.hubs.admits(&admitted.hub, cost, clock::now()) {
         return Err(ErrorCode::HubRateLimited.into());

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use appsockets_core::{code::ErrorCode, session::request::SubscribeInfo};
+use appsockets_core::{
+    code::ErrorCode,
+    session::request::{Recover, SubscribeInfo},
+};
 use axum::{
     Extension,
     extract::{RawQuery, Request, State},
@@ -38,11 +41,14 @@ pub async fn connect(
     let admitted = visitor.admit(&node).await?;
     admitted.must_be_somebody()?;
     let seat = admitted.seat(&node)?;
-    let last = request.headers().get("last-event-id").and_then(|id| LastEventId::parse(id.to_str().ok()?));
+    let id = request.headers().get("last-event-id");
+    let last = id.and_then(|id| LastEventId::parse(id.to_str().ok()?));
+    // With an id that no node has made, nobody knows what the client has.
+    let unknown = id.map(|_| Recover::Unknown);
     let channels = channels
         .into_iter()
         .map(|channel| SubscribeInfo {
-            recover: last.as_ref().map(|last| last.recover(&channel)),
+            recover: last.as_ref().map(|last| last.recover(&channel)).or(unknown),
             channel: channel.into(),
         })
         .collect();

@@ -195,7 +195,8 @@ impl Client {
 
     /// The close code of the connection, after the node's last Close event if there is one.
     pub async fn closed(&mut self) -> (Option<Value>, u16) {
-        let mut last = self.aside.drain(..).filter(|(event, _)| event == "Close").map(|(_, payload)| payload).last();
+        let mut last =
+            self.aside.drain(..).filter(|(event, _)| event == "Close").map(|(_, payload)| payload).next_back();
         loop {
             match self.read().await {
                 Ok((event, payload)) if event == "Close" => last = Some(payload),

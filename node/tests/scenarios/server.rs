@@ -8,7 +8,7 @@ use std::{
 use appsockets_core::channel::ChannelKey;
 use appsockets_node::{config::Config, node::Node};
 use tempfile::TempDir;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::sync::oneshot;
 
 use super::client::{Client, Connect};
 
@@ -18,8 +18,8 @@ pub const WORKERS: u16 = 2;
 pub struct Server {
     pub address: SocketAddr,
     folder: TempDir,
-    stop: Option<oneshot::Sender<()>>,
-    serving: JoinHandle<anyhow::Result<()>>,
+    /// It stops when this goes.
+    _stop: oneshot::Sender<()>,
 }
 
 impl Server {
@@ -50,20 +50,8 @@ impl Server {
         let node = Node::start(config, Some(hubs_file(folder.path()))).await.unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let address = node.address();
-        let serving = tokio::spawn(node.serve(async { drop(stopped.await) }));
-        Server { address, folder, stop: Some(stop), serving }
-    }
-
-    /// Begins to stop it, as SIGTERM does.
-    pub fn drain(&mut self) {
-        drop(self.stop.take());
-    }
-
-    /// Waits for its end, and leaves its folder.
-    pub async fn stopped(mut self) -> TempDir {
-        self.drain();
-        super::in_time(self.serving).await.unwrap().unwrap();
-        self.folder
+        tokio::spawn(node.serve(async { drop(stopped.await) }));
+        Server { address, folder, _stop: stop }
     }
 
     /// Changes the resources, in one step as careful editors do.

@@ -118,7 +118,8 @@ async fn a_stream_goes_on_where_it_broke() {
                 expected.extend([format!("missed {}", round - 1), format!("missed too {}", round - 1)]);
             }
             let mut heard = texts(&events);
-            (heard.sort(), expected.sort());
+            heard.sort();
+            expected.sort();
             assert_eq!(heard, expected);
             last_id = Some(stream.next_id().await);
             drop(stream);
