@@ -8,11 +8,14 @@ use appsockets_core::{
     fanout::Subscriber,
     identity::Identity,
     serial::Serial,
-    session::{Carried, event::HistoryPage},
+    session::{
+        Carried,
+        event::{HistoryPage, Member},
+    },
     settings::compile::Compiled,
     shard::{
         self,
-        request::{Ask, Publish, Request},
+        request::{Ask, Publish, Request, Token},
     },
     time::Now,
 };
@@ -23,6 +26,9 @@ use crate::edge::Outboxes;
 
 /// One who publishes without a session and waits for the outcome.
 pub type Caller = oneshot::Sender<Result<Serial, ErrorCode>>;
+
+/// One who wants to know who is present, and waits.
+pub type PresenceReader = oneshot::Sender<Result<Arc<[Member]>, ErrorCode>>;
 
 /// A piece of mail. Mail of one sender arrives in order.
 pub enum Mail {
@@ -61,6 +67,10 @@ pub enum Mail {
         publish: Box<Publish>,
         caller: Caller,
     },
+    ReadPresence {
+        key: ChannelKey,
+        reader: PresenceReader,
+    },
     Settings(Arc<Compiled>),
     /// Tell every session to connect elsewhere, spread over this time.
     Drain {
@@ -91,10 +101,16 @@ impl Engine {
             }
             Mail::Taken { to, carried } => self.taken(to, carried, now, out),
             Mail::Publish { key, publish, caller } => self.publish_for(key, *publish, caller, now),
+            Mail::ReadPresence { key, reader } => self.read_presence(key, reader, now),
             Mail::Settings(settings) => self.take_settings(settings, now, out),
             Mail::Drain { spread_ms } => self.drain(spread_ms, now, out),
             Mail::End => self.end_all(now, out),
         }
+    }
+
+    fn read_presence(&mut self, key: ChannelKey, reader: PresenceReader, now: Now) {
+        let token = Token { subscriber: Mail::NO_SESSION, number: self.readers.insert(reader) as i64 };
+        self.ask_shard(Request { view: VIEW, from: self.listener, key, ask: Ask::ReadPresence { token } }, now);
     }
 
     fn publish_for(&mut self, key: ChannelKey, mut publish: Publish, caller: Caller, now: Now) {
