@@ -32,14 +32,14 @@ async fn an_administrator_publishes_where_no_client_may_and_sees_who_is_there() 
         tokio::time::timeout(PATIENCE, search).await.expect("it comes")
     };
     let session = next("SessionInfo").await["sessionID"].clone();
-    next("Subscribed").await;
+    next("Subscribe").await;
 
     let present = server.get("/v1/hubs/shop/presence?channel=news").await;
     assert_eq!(present.body["members"][0]["sessionID"], session, "{}", present.text);
     let body = json!({"publishes": [{"reqID": 1, "channel": "news", "event": "e", "text": "t"}]});
     let published = server.post("/v1/hubs/shop/publish", body).await;
     assert_eq!(published.body["published"][0]["success"], true, "{}", published.text);
-    let heard = next("ChannelPublish").await;
+    let heard = next("Publish").await;
     assert_eq!((&heard["channel"], &heard["text"]), (&json!("news"), &json!("t")));
 
     let metrics = server.get("/metrics").await.text;

@@ -1,4 +1,5 @@
 use hyper::Method;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::server::{PATIENCE, Server};
 
@@ -9,13 +10,15 @@ async fn a_node_is_ready_until_it_drains() {
         assert_eq!(server.send(Method::GET, path, "", "").await.status, 200, "{path}");
     }
     // A client keeps the node from ending at once.
-    let _client = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let mut request = format!("ws://{}/hubs/filed/ws", server.address).into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "appsockets.v1.json".parse().unwrap());
+    let _client = tokio_tungstenite::connect_async(request).await.unwrap();
     let open = async {
-        while !server.get("/metrics").await.text.lines().any(|line| line == "appsockets_connections 1") {
+        while !server.get("/metrics").await.text.lines().any(|line| line == "appsockets_sessions 1") {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, open).await.expect("the connection is counted");
+    tokio::time::timeout(PATIENCE, open).await.expect("the session is counted");
     server.drain();
     let drained = async { while server.get("/readyz").await.status != 503 {} };
     tokio::time::timeout(PATIENCE, drained).await.expect("it is no longer ready");
