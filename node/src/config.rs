@@ -9,7 +9,7 @@ use anyhow::Context;
 use appsockets_core::settings::resource::HubSpec;
 use serde::Deserialize;
 
-use crate::auth::AuthConfig;
+use crate::auth::{AuthConfig, Secret};
 
 /// The longest time that can be configured: some hundred years, which is as good as never.
 const TIME_MS_MAX: u64 = 4_000_000_000_000;
@@ -33,6 +33,7 @@ pub struct Config {
     pub connection: ConnectionConfig,
     pub storage: StorageConfig,
     pub auth: AuthConfig,
+    pub admin: AdminConfig,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -141,6 +142,17 @@ pub struct StorageConfig {
     pub message_retention_days: u32,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct AdminConfig {
+    /// Where administrators connect; None: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// What they show. Empty: made once, and kept in the data folder.
+    pub token: Secret,
+    /// Hubs that have a figure of their own in the metrics; the others are summed.
+    pub metric_hubs_max: usize,
+}
+
 impl Config {
     /// Reads a file; the error says where in it something is wrong.
     pub fn read(path: &Path) -> anyhow::Result<Config> {
@@ -169,6 +181,8 @@ impl Config {
         for (key, value) in positive {
             anyhow::ensure!(value > 0, "{key} must be greater than 0");
         }
+        let token = self.admin.token.bytes().len();
+        anyhow::ensure!(token == 0 || token >= 16, "admin.token must have at least 16 bytes");
         self.check_times()
     }
 
@@ -193,6 +207,14 @@ impl Config {
         }
         Ok(())
     }
+
+    /// Where administrators connect. Of nodes on free ports there may be several on this machine, so the usual port
+    /// becomes a free one as well.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        let usual = AdminConfig::default().listen;
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        if self.listen.port() == 0 && self.admin.listen == usual { Some(free) } else { self.admin.listen }
+    }
 }
 
 impl Default for Config {
@@ -209,6 +231,17 @@ impl Default for Config {
             connection: ConnectionConfig::default(),
             storage: StorageConfig::default(),
             auth: AuthConfig::default(),
+            admin: AdminConfig::default(),
+        }
+    }
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        AdminConfig {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 8081))),
+            token: Secret::default(),
+            metric_hubs_max: 100,
         }
     }
 }

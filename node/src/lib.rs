@@ -1,5 +1,6 @@
 //! The AppSockets node: sockets, stores and authentication around [`appsockets_core`].
 
+pub mod admin;
 pub mod apply;
 pub mod auth;
 pub mod codec;

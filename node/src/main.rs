@@ -29,6 +29,9 @@ struct Serve {
     /// Where clients connect, instead of the configured address.
     #[arg(long)]
     listen: Option<SocketAddr>,
+    /// Where administrators connect, instead of the configured address.
+    #[arg(long)]
+    admin: Option<SocketAddr>,
     /// The data folder, instead of the configured one.
     #[arg(long)]
     data: Option<PathBuf>,
@@ -63,12 +66,13 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-async fn serve(Serve { config, hubs, listen, data, page }: Serve) -> anyhow::Result<()> {
+async fn serve(Serve { config, hubs, listen, admin, data, page }: Serve) -> anyhow::Result<()> {
     let mut config = match config {
         Some(path) => Config::read(&path)?,
         None => Config::default(),
     };
     config.listen = listen.unwrap_or(config.listen);
+    config.admin.listen = admin.or(config.admin.listen);
     config.data = data.unwrap_or(config.data);
     config.page |= page;
     let (mut once, mut twice) = (Stop::listen()?, Stop::listen()?);

@@ -15,10 +15,11 @@ use appsockets_core::{
 use tokio::runtime;
 
 use crate::{
+    admin::{Admin, Server},
     auth::Authenticator,
     config::Config,
     edge::{self, Connections, Worker, WorkerHandle, clock},
-    engine::{Engine, Handles, Hubs, Mail, Shared, Ticket},
+    engine::{Engine, Handles, Hubs, Mail, Shared, Ticket, meters::Meters},
     http, secret,
     settings::{self, Settings},
     store::{self, MessageStore},
@@ -27,6 +28,7 @@ use crate::{
 /// A node that serves.
 pub struct Node {
     shared: Arc<Shared>,
+    admin: Option<Server>,
     workers: Vec<Worker<Ticket, Mail>>,
     connections: Arc<Connections>,
     drain_ms: u32,
@@ -41,7 +43,11 @@ impl Node {
         std::fs::create_dir_all(&config.data)
             .with_context(|| format!("the folder {} can't be made", config.data.display()))?;
         if config.auth.session_secret.bytes().is_empty() {
-            config.auth.session_secret = secret::read_or_make(&config.data)?.into();
+            config.auth.session_secret = secret::read_or_make(&config.data, secret::SESSION)?.into();
+        }
+        if config.admin.token.bytes().is_empty() && config.admin.listen.is_some() {
+            config.admin.token = secret::read_or_make(&config.data, secret::ADMIN)?.into();
+            tracing::info!(file = %config.data.join(secret::ADMIN).display(), "The admin token is in this file.");
         }
         if config.workers == 0 {
             config.workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256) as u16);
@@ -61,8 +67,13 @@ impl Node {
             workers.push(edge::spawn(listener, edge_options(&config), connections.clone(), start)?);
         }
         shared.connect(workers.iter().map(|worker| worker.handle.clone()).collect());
+        let admin = match config.admin_address() {
+            Some(address) => Some(Server::start(address, Admin::new(&config.admin, &shared, &connections)).await?),
+            None => None,
+        };
         Ok(Node {
             shared,
+            admin,
             workers,
             connections,
             drain_ms: config.engine.drain_ms,
@@ -75,6 +86,11 @@ impl Node {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where administrators connect.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Server::address)
     }
 
     /// Serves until `stop` comes, and then until the sessions are gone or their time is up. Fails if a part of the node
@@ -145,6 +161,7 @@ impl Node {
     /// Tells every session to connect elsewhere at a moment of its own, and waits for them to go.
     async fn drain(&self) {
         let spread_ms = self.drain_ms;
+        self.admin.iter().for_each(Server::drain);
         self.workers.iter().for_each(|worker| worker.handle.drain());
         if self.connections.open() > 0 {
             tracing::info!(connections = self.connections.open(), spread_ms, "telling sessions to connect elsewhere");
@@ -198,6 +215,7 @@ fn shared(config: &Config, settings: Settings, store: MessageStore) -> anyhow::R
         auth: Authenticator::new(config.auth.clone())?,
         store,
         hubs: Hubs::default(),
+        meters: Meters::new(usize::from(config.workers)),
         runtime: runtime::Handle::current(),
         workers: config.workers,
         page: config.page,

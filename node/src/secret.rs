@@ -1,4 +1,4 @@
-//! The secret that signs session tokens, where none is configured: made once, kept in the data folder.
+//! Secrets that are not configured: made once, kept in the data folder.
 
 use std::{
     io::{ErrorKind, Write},
@@ -10,11 +10,14 @@ use anyhow::Context;
 
 use crate::random;
 
-const FILE: &str = "session.secret";
+/// Signs session tokens.
+pub const SESSION: &str = "session.secret";
+/// What administrators show.
+pub const ADMIN: &str = "admin.token";
 
-/// The secret of this data folder. Readable by the node's user alone.
-pub fn read_or_make(folder: &Path) -> anyhow::Result<Vec<u8>> {
-    let path = folder.join(FILE);
+/// The secret of this name in the data folder. Readable by the node's user alone.
+pub fn read_or_make(folder: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
+    let path = folder.join(name);
     match std::fs::read(&path) {
         Ok(secret) => return Ok(secret),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -22,7 +25,7 @@ pub fn read_or_make(folder: &Path) -> anyhow::Result<Vec<u8>> {
     }
     let secret = format!("{:032x}{:032x}", random::secret(), random::secret()).into_bytes();
     // Written beside and renamed, so that no half of a secret is ever read.
-    let new = folder.join(format!("{FILE}.new"));
+    let new = folder.join(format!("{name}.new"));
     std::fs::OpenOptions::new()
         .write(true)
         .create(true)

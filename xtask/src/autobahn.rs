@@ -82,7 +82,7 @@ fn start_echo(address: SocketAddr) -> Result<process::Background> {
     let example = ["--release", "--package", "appsockets-node", "--example", "echo"];
     process::run(process::cargo(["build"]).args(example))?;
     let program = root::target().join("release/examples/echo");
-    let mut command = process::program(&program, ["--listen", &address.to_string()]);
+    let mut command = process::program(&program, ["--listen", &address.to_string(), "--admin", "127.0.0.1:0"]);
     let child = command.spawn().with_context(|| format!("could not start {}", program.display()))?;
     let mut echo = process::Background(child);
     let deadline = Instant::now() + START_DEADLINE;

@@ -32,7 +32,15 @@ pub fn run(options: &Options) -> Result<()> {
     print!("{}", guide(address));
     let profile = if options.release { "release" } else { "debug" };
     let mut node = process::program(root::target().join(profile).join("appsockets-node"), ["--data"]);
-    node.arg(&data).args(["--hubs", "node/demo/hubs.yaml", "--listen", &address.to_string(), "--page"]);
+    node.arg(&data).args([
+        "--hubs",
+        "node/demo/hubs.yaml",
+        "--listen",
+        &address.to_string(),
+        "--admin",
+        "127.0.0.1:0",
+        "--page",
+    ]);
     Err(node.exec()).with_context(|| format!("could not start {}", Path::new(node.get_program()).display()))
 }
 

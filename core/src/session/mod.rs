@@ -10,7 +10,7 @@ mod subscriptions;
 
 use std::sync::Arc;
 
-pub use requests::{ITEMS_MAX, check_history, check_publish};
+pub use requests::{ITEMS_MAX, check_channel, check_history, check_publish, check_publish_form};
 pub use restore::Carried;
 
 use crate::{

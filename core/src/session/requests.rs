@@ -125,7 +125,7 @@ fn items(request: &Request) -> usize {
 }
 
 /// Whether a channel can have this name, and is of a kind that there is.
-pub(super) fn check_channel(name: &str) -> Result<(), ErrorCode> {
+pub fn check_channel(name: &str) -> Result<(), ErrorCode> {
     if !channel::is_valid_name(name) {
         return Err(ErrorCode::BadChannel);
     }
@@ -137,6 +137,13 @@ pub(super) fn check_channel(name: &str) -> Result<(), ErrorCode> {
 
 /// Whether somebody may publish this, as far as the channel's owner does not decide it.
 pub fn check_publish(hub: &Hub, identity: Option<&Identity>, info: &PublishInfo) -> Result<(), ErrorCode> {
+    check_publish_form(info)?;
+    let access = access::decide(hub, &info.channel, identity);
+    if access.publish { Ok(()) } else { Err(ErrorCode::ChannelDenied) }
+}
+
+/// Whether this can be published at all: what an administrator is held to.
+pub fn check_publish_form(info: &PublishInfo) -> Result<(), ErrorCode> {
     check_channel(&info.channel)?;
     if info.event.len() > NAME_BYTES_MAX {
         return Err(ErrorCode::BadEventName);
@@ -144,8 +151,7 @@ pub fn check_publish(hub: &Hub, identity: Option<&Identity>, info: &PublishInfo)
     if info.key.as_ref().is_some_and(|key| !KEY_BYTES.contains(&key.len())) {
         return Err(ErrorCode::BadKey);
     }
-    let access = access::decide(hub, &info.channel, identity);
-    if access.publish { Ok(()) } else { Err(ErrorCode::ChannelDenied) }
+    Ok(())
 }
 
 /// Whether somebody may read this page of a channel's stored messages: who may subscribe may.

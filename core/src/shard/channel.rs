@@ -125,13 +125,16 @@ impl Channel {
     }
 
     /// Sends what the turn brought, in the order in which a listener must hear it: messages, then who left and came and
-    /// how many there are, then the answers to new subscribers, who so begin after all of it.
-    pub fn end_turn(&mut self, now: Now, tickets: &mut u64, effects: &mut Vec<Effect>) {
+    /// how many there are, then the answers to new subscribers, who so begin after all of it. Returns how many messages
+    /// were accepted.
+    pub fn end_turn(&mut self, now: Now, tickets: &mut u64, effects: &mut Vec<Effect>) -> u64 {
         self.advance_pipeline(now, tickets, effects);
+        let accepted = self.accepted.len() as u64;
         self.deliver(effects);
         self.tell_presence(effects);
         self.tell_occupancy(now, effects);
         self.answer_subscribers(now, effects);
+        accepted
     }
 
     /// When the channel wants to be looked at without anything happening.

@@ -25,7 +25,7 @@ use crate::{
     shard::{
         channel::Channel,
         history::HistoryBounds,
-        request::{Ask, Effect, Publish, Reply, Request, Token},
+        request::{Ask, Effect, Listener, Publish, Reply, Request, Token},
         wakeups::Wakeups,
     },
     time::Now,
@@ -67,6 +67,7 @@ pub struct Shard {
     wakeups: Wakeups,
     epochs: u64,
     tickets: u64,
+    accepted: u64,
 }
 
 impl Shard {
@@ -81,6 +82,7 @@ impl Shard {
             wakeups: Wakeups::default(),
             epochs: 0,
             tickets: 0,
+            accepted: 0,
         }
     }
 
@@ -104,6 +106,9 @@ impl Shard {
 
     pub fn handle(&mut self, now: Now, request: Request, effects: &mut Vec<Effect>) {
         let Request { view, from, key, ask } = request;
+        if let Ask::ReadPresence { token } = ask {
+            return self.read_presence(view, from, key, token, effects);
+        }
         let opens = matches!(ask, Ask::Publish(_) | Ask::Subscribe(_));
         if let Err(code) = self.open(now, view, &key, opens) {
             return refuse(code, from, key, &ask, effects);
@@ -115,6 +120,8 @@ impl Shard {
             Ask::Subscribe(subscribe) => channel.subscribe(from, subscribe),
             Ask::Enter { member, attachment } => channel.enter(member, attachment),
             Ask::Unsubscribe { session_id, attachment } => channel.unsubscribe(from, &session_id, attachment),
+            // Answered above.
+            Ask::ReadPresence { .. } => {}
         }
         touch(&mut self.touched, &key, channel);
     }
@@ -132,7 +139,7 @@ impl Shard {
         for key in std::mem::take(&mut self.touched) {
             let Some(channel) = self.channels.get_mut(&key) else { continue };
             channel.touched = false;
-            channel.end_turn(now, &mut self.tickets, effects);
+            self.accepted += channel.end_turn(now, &mut self.tickets, effects);
             let wake_ms = channel.next_wake_ms(now, &self.config);
             self.wakeups.set(&key, &mut channel.wake_ms, wake_ms);
         }
@@ -156,6 +163,11 @@ impl Shard {
         }
     }
 
+    /// How many messages were numbered since the shard began.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
     /// How many channels are open.
     pub fn len(&self) -> usize {
         self.channels.len()
@@ -163,6 +175,16 @@ impl Shard {
 
     pub fn is_empty(&self) -> bool {
         self.channels.is_empty()
+    }
+
+    /// Answers at once: in a channel that is not open nobody is present.
+    fn read_presence(&self, view: u64, to: Listener, key: ChannelKey, token: Token, effects: &mut Vec<Effect>) {
+        if view != self.view {
+            return refuse(ErrorCode::TryAgain, to, key, &Ask::ReadPresence { token }, effects);
+        }
+        let members = self.channels.get(&key).and_then(|channel| channel.members.as_ref());
+        let members = members.map_or_else(|| Arc::from([]), |members| members.list());
+        effects.push(Effect::Answer { to, key, token, reply: Reply::Presence(Ok(members)) });
     }
 
     /// Sees to it that the channel is open, if the request needs it.
@@ -197,10 +219,11 @@ fn touch(touched: &mut Vec<ChannelKey>, key: &ChannelKey, channel: &mut Channel)
     }
 }
 
-fn refuse(code: ErrorCode, to: request::Listener, key: ChannelKey, ask: &Ask, effects: &mut Vec<Effect>) {
+fn refuse(code: ErrorCode, to: Listener, key: ChannelKey, ask: &Ask, effects: &mut Vec<Effect>) {
     let (token, reply): (Token, Reply) = match ask {
         Ask::Publish(Publish { token, .. }) => (*token, Reply::Published(Err(code))),
         Ask::Subscribe(subscribe) => (subscribe.token, Reply::Subscribed(Err(code))),
+        Ask::ReadPresence { token } => (*token, Reply::Presence(Err(code))),
         Ask::Enter { .. } | Ask::Unsubscribe { .. } => return,
     };
     effects.push(Effect::Answer { to, key, token, reply });

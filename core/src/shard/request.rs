@@ -52,6 +52,10 @@ pub enum Ask {
         session_id: Arc<str>,
         attachment: u32,
     },
+    /// Who is present. Opens no channel, and keeps none open.
+    ReadPresence {
+        token: Token,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +85,7 @@ pub struct Subscribe {
 pub enum Reply {
     Published(Result<Serial, ErrorCode>),
     Subscribed(Result<Box<Start>, ErrorCode>),
+    Presence(Result<Arc<[Member]>, ErrorCode>),
 }
 
 /// What a new subscriber gets before the first live message.

@@ -92,6 +92,7 @@ fn requests_by_another_view_are_refused() {
         (Ask::Subscribe(subscribe), Some(Reply::Subscribed(Err(ErrorCode::TryAgain)))),
         (Ask::Enter { member, attachment: 1 }, None),
         (Ask::Unsubscribe { session_id: "s".into(), attachment: 1 }, None),
+        (Ask::ReadPresence { token }, Some(Reply::Presence(Err(ErrorCode::TryAgain)))),
     ];
     for (ask, reply) in asks {
         let from = Listener { node: 1, worker: 0 };

@@ -3,8 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use appsockets_core::{
+    channel::ChannelKey,
+    fanout::Subscriber,
     identity::Identity,
     session::event::{Event, PresenceChange},
+    shard::request::{Ask, Effect, Listener, Reply, Request, Token},
 };
 
 use crate::{
@@ -179,4 +182,27 @@ fn a_new_token_of_the_same_user_is_nobodys_business() {
     world.step(at, |session, cx| session.authenticated(Ok((Arc::new(named), "token".into())), cx));
     world.rest();
     assert_eq!(changes(&world, 0), [PresenceChange::Leave, PresenceChange::Join]);
+}
+
+#[test]
+fn who_is_present_can_be_read_without_opening_a_channel() {
+    let mut world = connected(1);
+    world.subscribe(0, "a");
+    world.rest();
+    let open = world.shard.len();
+    assert_eq!((read(&mut world, "a"), read(&mut world, "b")), (vec!["ann".to_owned()], vec![]));
+    assert_eq!(world.shard.len(), open);
+}
+
+fn read(world: &mut World, channel: &str) -> Vec<String> {
+    let from = Listener { node: 1, worker: 0 };
+    let token = Token { subscriber: Subscriber { slot: 9, generation: 9 }, number: 5 };
+    let (key, ask) = (ChannelKey::new(hubs::HUB, channel), Ask::ReadPresence { token });
+    let mut effects = Vec::new();
+    world.shard.handle(world.now, Request { view: hubs::VIEW, from, key: key.clone(), ask }, &mut effects);
+    let Some(Effect::Answer { reply: Reply::Presence(Ok(members)), token: back, .. }) = effects.pop() else {
+        panic!("it is answered at once")
+    };
+    assert_eq!((back, effects.len()), (token, 0));
+    members.iter().filter_map(|member| member.identity.as_ref()).map(|identity| identity.user_id.to_string()).collect()
 }

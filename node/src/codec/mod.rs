@@ -17,7 +17,7 @@ use appsockets_core::{
     session::{event::Event, request::Request},
 };
 
-pub use json::{decode_publishes, encode_history, encode_published};
+pub use json::{decode_publishes, encode_history, encode_members, encode_published};
 pub use request::Bounds;
 pub use sse::sse_block;
 

@@ -168,6 +168,11 @@ impl<T: Send + 'static, M: Send + 'static> WorkerHandle<T, M> {
         sse::response(stream)
     }
 
+    /// Whether the worker takes mail: it ends when it no longer runs.
+    pub fn is_running(&self) -> bool {
+        !self.mail.is_closed()
+    }
+
     /// Stops accepting connections; those that are there stay, but an HTTP connection ends with its next answer.
     pub fn drain(&self) {
         self.reach(Phase::Draining);

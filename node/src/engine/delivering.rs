@@ -57,7 +57,7 @@ impl Engine {
     }
 
     fn deliver(&mut self, delivery: &Delivery, now: Now, out: &mut Outboxes) {
-        let Engine { fanout, entries, moved, .. } = self;
+        let Engine { fanout, entries, moved, counts, .. } = self;
         let mut encoded: [Option<Bytes>; Encoding::COUNT] = Default::default();
         let outcome = fanout.deliver(delivery, |subscriber| {
             let Some(entry) = entries.get_mut(subscriber.slot as usize) else { return true };
@@ -66,6 +66,8 @@ impl Engine {
             let bytes = encoded[encoding as usize].get_or_insert_with(|| encoding.delivery(delivery));
             match out.deliver(conn, bytes) {
                 Delivered::Queued => {
+                    counts.deliveries += delivery.messages.len() as u64;
+                    counts.delivered_bytes += bytes.len() as u64;
                     if encoding == Encoding::Sse {
                         moved.push(subscriber);
                     }
@@ -130,6 +132,7 @@ impl Engine {
         let Token { subscriber, number } = token;
         match reply {
             Reply::Published(outcome) if subscriber == Mail::NO_SESSION => {
+                self.counts.outcome(&outcome);
                 let caller = usize::try_from(number).ok().and_then(|slot| self.callers.try_remove(slot));
                 // The caller may have gone meanwhile; then nobody wants to know.
                 if let Some(caller) = caller {
@@ -140,6 +143,12 @@ impl Engine {
                 self.step(subscriber, now, out, |session, cx| {
                     session.published(key.channel.clone(), number, outcome, cx);
                 });
+            }
+            Reply::Presence(members) => {
+                let reader = usize::try_from(number).ok().and_then(|slot| self.readers.try_remove(slot));
+                if let Some(reader) = reader {
+                    let _ = reader.send(members);
+                }
             }
             Reply::Subscribed(outcome) => {
                 let crowded = self.is_crowded(subscriber, out);
@@ -163,7 +172,9 @@ impl Engine {
         let (shared, worker) = (self.shared.clone(), self.listener.worker);
         self.shared.runtime.spawn(async move {
             let key = batch.key.clone();
+            let messages = batch.messages.len() as u64;
             let outcome = shared.store.append(batch).await;
+            shared.meters.count_stored(messages, outcome.is_ok());
             if let Err(error) = &outcome {
                 tracing::error!(channel = &*key.channel, hub = &*key.hub, %error, "messages were not stored");
             }

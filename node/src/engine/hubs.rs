@@ -59,6 +59,14 @@ impl Hubs {
         in_use.get(hub).map_or(0, |kept| kept.hub_use.connections.load(Ordering::Relaxed))
     }
 
+    /// The hubs that have connections, and how many.
+    pub fn connected(&self) -> Vec<(HubId, u32)> {
+        let in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let connected =
+            in_use.iter().map(|(hub, kept)| (hub.clone(), kept.hub_use.connections.load(Ordering::Relaxed)));
+        connected.filter(|(_, connections)| *connections > 0).collect()
+    }
+
     /// Forgets the hubs that nobody has used for that long, and returns them.
     pub fn close_unused(&self, now: Now, close_ms: u64) -> Vec<HubId> {
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);

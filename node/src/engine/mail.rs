@@ -8,10 +8,13 @@ use appsockets_core::{
     fanout::Subscriber,
     identity::Identity,
     serial::Serial,
-    session::{Carried, event::HistoryPage},
+    session::{
+        Carried,
+        event::{HistoryPage, Member},
+    },
     shard::{
         self,
-        request::{Ask, Publish, Request},
+        request::{Ask, Publish, Request, Token},
     },
     time::Now,
 };
@@ -22,6 +25,9 @@ use crate::edge::Outboxes;
 
 /// One who publishes without a session and waits for the outcome.
 pub type Caller = oneshot::Sender<Result<Serial, ErrorCode>>;
+
+/// One who wants to know who is present, and waits.
+pub type PresenceReader = oneshot::Sender<Result<Arc<[Member]>, ErrorCode>>;
 
 /// A piece of mail. Mail of one sender arrives in order.
 pub enum Mail {
@@ -60,6 +66,10 @@ pub enum Mail {
         publish: Box<Publish>,
         caller: Caller,
     },
+    ReadPresence {
+        key: ChannelKey,
+        reader: PresenceReader,
+    },
     /// There are new settings.
     Settings,
     /// Tell every session to connect elsewhere, spread over this time.
@@ -94,10 +104,17 @@ impl Engine {
             }
             Mail::Taken { to, carried } => self.taken(to, carried, now, out),
             Mail::Publish { key, publish, caller } => self.publish_for(key, *publish, caller, now, out),
+            Mail::ReadPresence { key, reader } => self.read_presence(key, reader, now, out),
             Mail::Settings => self.take_settings(now, out),
             Mail::Drain { spread_ms } => self.drain(spread_ms, now, out),
             Mail::End => self.end_all(now, out),
         }
+    }
+
+    fn read_presence(&mut self, key: ChannelKey, reader: PresenceReader, now: Now, out: &mut Outboxes) {
+        self.take_settings(now, out);
+        let token = Token { subscriber: Mail::NO_SESSION, number: self.readers.insert(reader) as i64 };
+        self.ask_shard(Request { view: VIEW, from: self.listener, key, ask: Ask::ReadPresence { token } }, now);
     }
 
     fn publish_for(&mut self, key: ChannelKey, mut publish: Publish, caller: Caller, now: Now, out: &mut Outboxes) {

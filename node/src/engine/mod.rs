@@ -10,6 +10,7 @@ mod entry;
 mod hubs;
 pub mod last_event_id;
 mod mail;
+pub mod meters;
 mod parked;
 mod posting;
 mod shared;
@@ -34,14 +35,14 @@ use slab::Slab;
 
 pub use encode::Encoding;
 pub use hubs::{Hubs, Seat};
-pub use mail::{Caller, Mail};
+pub use mail::{Caller, Mail, PresenceReader};
 pub use parked::RestoreKey;
 pub use shared::{Handles, Shared, Ticket};
 
 use crate::{
     codec,
     edge::{Closed, ConnId, Handler, Opening, Outboxes, Transport},
-    engine::{entry::Entry, posting::Posting, timers::Timers},
+    engine::{entry::Entry, meters::Counts, posting::Posting, timers::Timers},
     random,
 };
 
@@ -68,9 +69,11 @@ pub struct Engine {
     /// SSE sessions that were sent something numbered this turn.
     moved: Vec<Subscriber>,
     callers: Slab<Caller>,
+    readers: Slab<PresenceReader>,
     posting: Posting,
     /// Sessions without a connection.
     parked: usize,
+    counts: Counts,
 }
 
 impl Engine {
@@ -93,8 +96,10 @@ impl Engine {
             acked: Vec::new(),
             moved: Vec::new(),
             callers: Slab::new(),
+            readers: Slab::new(),
             posting: Posting::new(shared.workers()),
             parked: 0,
+            counts: Counts::default(),
             shared,
         }
     }
@@ -134,6 +139,17 @@ impl Engine {
     fn subscriber_of(&self, conn: ConnId) -> Option<Subscriber> {
         let subscriber = (*self.by_conn.get(conn.slot as usize)?)?;
         self.live(subscriber).is_some_and(|entry| entry.conn == Some(conn)).then_some(subscriber)
+    }
+
+    /// Lets others see what was counted, once for each turn.
+    fn show_counts(&mut self) {
+        self.counts.sessions = self.entries.len() as u64;
+        self.counts.parked = self.parked as u64;
+        self.counts.channels = self.shard.len() as u64;
+        self.counts.accepted = self.shard.accepted();
+        if let Some(meter) = self.shared.meters.worker(self.listener.worker) {
+            meter.show(&mut self.counts);
+        }
     }
 
     fn bind(&mut self, conn: ConnId, subscriber: Option<Subscriber>) {
@@ -186,6 +202,8 @@ impl Handler for Engine {
 
     fn received(&mut self, conn: ConnId, message: &[u8], now: Now, out: &mut Outboxes) {
         let Some(subscriber) = self.subscriber_of(conn) else { return };
+        self.counts.received += 1;
+        self.counts.received_bytes += message.len() as u64;
         let Some(format) = self.live(subscriber).and_then(|entry| entry.encoding.format()) else { return };
         match codec::decode(format, message) {
             Ok(session::request::Request::Close) => self.left(subscriber, now, out),
@@ -239,6 +257,7 @@ impl Handler for Engine {
         self.tell_outcomes(out);
         self.tell_positions(out);
         self.post();
+        self.show_counts();
         let due_ms = [self.timers.next(), self.shard.next_tick_ms(), (!settled).then_some(now.mono_ms)];
         due_ms.into_iter().flatten().chain(self.posting.retry_ms(now)).min()
     }

@@ -17,7 +17,7 @@ use appsockets_core::{
 };
 use tokio::{runtime, task::JoinHandle, time};
 
-use super::{Hubs, Mail, Seat, last_event_id::Resume};
+use super::{Hubs, Mail, Seat, last_event_id::Resume, meters::Meters};
 use crate::{
     auth::Authenticator,
     edge::{MailError, WorkerHandle},
@@ -54,6 +54,7 @@ pub struct Shared {
     pub auth: Authenticator,
     pub store: MessageStore,
     pub hubs: Hubs,
+    pub meters: Meters,
     /// For what has to wait.
     pub runtime: runtime::Handle,
     pub workers: u16,
@@ -91,6 +92,11 @@ impl Shared {
             Some(handle) => handle.mail(mail),
             None => Err(MailError::Gone(mail)),
         }
+    }
+
+    /// Whether all workers have been started and none has ended.
+    pub fn workers_run(&self) -> bool {
+        self.handles.0.get().is_some_and(|handles| handles.iter().all(WorkerHandle::is_running))
     }
 
     /// Sends mail that may wait until there is room for it.
@@ -160,7 +166,9 @@ impl Shared {
         session_id: &str,
         credentials: &Credentials,
     ) -> Result<Arc<Identity>, ErrorCode> {
-        let identity = self.auth.authenticate(hub, session_id, credentials).await.map_err(|error| {
+        let outcome = self.auth.authenticate(hub, session_id, credentials).await;
+        self.meters.count_auth(outcome.as_ref().err().map(|error| error.code));
+        let identity = outcome.map_err(|error| {
             tracing::info!(hub = &*hub.id, code = error.code.name(), detail = error.detail, "not authenticated");
             error.code
         })?;

@@ -7,7 +7,12 @@ use appsockets_core::{
     code::{CloseCode, ErrorCode},
     fanout::Subscriber,
     identity::Identity,
-    session::{Context, Session, effect::Effect, event::Event, request::Credentials},
+    session::{
+        Context, Session,
+        effect::Effect,
+        event::{Event, Failure},
+        request::Credentials,
+    },
     shard::request::{Ask, Listener, Request},
     time::Now,
 };
@@ -61,8 +66,15 @@ impl Engine {
 
     fn carry_out(&mut self, subscriber: Subscriber, effect: Effect, now: Now, out: &mut Outboxes) {
         match effect {
-            Effect::Tell(event) => self.tell(subscriber, &event, out),
+            Effect::Tell(event) => {
+                // An error that names a channel refuses a publish that asked for no acknowledgement.
+                if let Event::Error(Failure { code, channel: Some(_), .. }) = &event {
+                    self.counts.refuse(*code);
+                }
+                self.tell(subscriber, &event, out);
+            }
             Effect::Ack(published) => {
+                self.counts.outcome(&published.outcome);
                 let Some(entry) = self.live_mut(subscriber) else { return };
                 entry.acks.push(published);
                 if entry.acks.len() == 1 {

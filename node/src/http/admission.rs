@@ -89,7 +89,8 @@ async fn identify(node: &Node, hub: &Arc<Hub>, token: &str) -> Result<Arc<Identi
     Ok(outcome.await.map_err(|_| ErrorCode::Internal)??)
 }
 
-fn bearer(authorization: &str) -> Option<&str> {
+/// The token of an `Authorization` header.
+pub fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }

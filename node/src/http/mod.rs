@@ -2,10 +2,10 @@
 
 mod admission;
 mod cors;
-mod extract;
+pub(crate) mod extract;
 mod history;
 mod problem;
-mod publish;
+pub(crate) mod publish;
 mod sse;
 mod websocket;
 
@@ -20,6 +20,7 @@ use axum::{
     routing::{any, get, post},
 };
 
+pub use admission::bearer;
 pub use problem::Problem;
 
 use crate::{

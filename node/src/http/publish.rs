@@ -1,7 +1,7 @@
 //! `POST /hubs/{hub}/publish`: publishing without a connection.
 
 use appsockets_core::{
-    channel::ChannelKey,
+    channel::{ChannelKey, HubId},
     code::ErrorCode,
     serial::Serial,
     session::{ITEMS_MAX, check_publish, event::Published, request::PublishInfo},
@@ -16,10 +16,14 @@ use tokio::sync::oneshot;
 
 use super::{
     Node, Problem,
-    admission::{Admitted, Visitor},
+    admission::Visitor,
     extract::{Body, HubName},
 };
-use crate::{codec, edge::clock, engine::Mail};
+use crate::{
+    codec,
+    edge::clock,
+    engine::{Mail, Shared},
+};
 
 pub async fn publish(
     State(node): State<Node>,
@@ -38,34 +42,49 @@ pub async fn publish(
     if !node.shared.hubs.admits(&admitted.hub, cost, clock::now()) {
         return Err(ErrorCode::HubRateLimited.into());
     }
+    let identity = admitted.identity.as_deref();
+    let check = |info: &PublishInfo| check_publish(&admitted.hub, identity, info);
+    Ok(answer(&publish_all(&node.shared, &admitted.hub.id, publishes, check).await))
+}
+
+/// Publishes what the check lets pass, and waits for the outcomes.
+pub async fn publish_all(
+    shared: &Shared,
+    hub: &HubId,
+    publishes: Vec<PublishInfo>,
+    check: impl Fn(&PublishInfo) -> Result<(), ErrorCode>,
+) -> Vec<Published> {
     let mut outcomes = Vec::with_capacity(publishes.len());
     // All are on their way before the first is waited for, so that those of one channel keep their order.
     for info in publishes {
         let (req_id, channel) = (info.req_id.unwrap_or_default(), info.channel.clone());
-        outcomes.push((req_id, channel, send(&node, &admitted, info)));
+        let outcome = check(&info).and_then(|()| send(shared, hub, info));
+        outcomes.push((req_id, channel, outcome));
     }
     let mut published = Vec::with_capacity(outcomes.len());
     for (req_id, channel, outcome) in outcomes {
         published.push(Published { req_id, channel, outcome: wait(outcome).await });
     }
+    published
+}
+
+/// The answer that tells the outcomes.
+pub fn answer(published: &[Published]) -> Response {
     let mut answer = Vec::new();
-    codec::encode_published(&published, &mut answer);
-    Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
+    codec::encode_published(published, &mut answer);
+    ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
 }
 
 type Outcome = Result<oneshot::Receiver<Result<Serial, ErrorCode>>, ErrorCode>;
 
-fn send(node: &Node, admitted: &Admitted, info: PublishInfo) -> Outcome {
-    check_publish(&admitted.hub, admitted.identity.as_deref(), &info)?;
-    let key = ChannelKey { hub: admitted.hub.id.clone(), channel: info.channel };
+fn send(shared: &Shared, hub: &HubId, info: PublishInfo) -> Outcome {
+    let key = ChannelKey { hub: hub.clone(), channel: info.channel };
     let PublishInfo { event, payload, store, push, retain, key: idempotency_key, .. } = info;
     let token = Token { subscriber: Mail::NO_SESSION, number: 0 };
     let publish = Publish { token, ack: true, event, payload, store, push, retain, key: idempotency_key };
     let (caller, outcome) = oneshot::channel();
-    let worker = node.shared.worker_of(&key);
-    node.shared
-        .mail(worker, Mail::Publish { key, publish: Box::new(publish), caller })
-        .map_err(|_| ErrorCode::TryAgain)?;
+    let worker = shared.worker_of(&key);
+    shared.mail(worker, Mail::Publish { key, publish: Box::new(publish), caller }).map_err(|_| ErrorCode::TryAgain)?;
     Ok(outcome)
 }
 

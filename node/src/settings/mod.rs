@@ -127,6 +127,11 @@ impl Settings {
         self.sources.lock().await.snapshot.clone()
     }
 
+    /// The entry of this identity that counts, if there is one. It may hold secrets.
+    pub async fn entry(&self, id: &ResourceId) -> Option<Arc<Entry>> {
+        self.sources.lock().await.snapshot.get(id).cloned()
+    }
+
     /// Writes a resource for the administration interface. In force when it returns.
     ///
     /// # Errors

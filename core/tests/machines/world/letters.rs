@@ -165,6 +165,7 @@ impl World {
                 self.step(At { worker, subscriber: token.subscriber }, |session, cx| match reply {
                     Reply::Published(outcome) => session.published(key.channel, token.number, outcome, cx),
                     Reply::Subscribed(outcome) => session.subscribed(&key.channel, token.number, outcome, cx),
+                    Reply::Presence(_) => panic!("no session asks who is present"),
                 });
             }
             ShardEffect::Store { .. } => {}

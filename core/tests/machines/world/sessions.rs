@@ -77,7 +77,7 @@ impl World {
         match &mut ask {
             Ask::Publish(publish) => self.ledger.ask(&key, session, publish),
             Ask::Unsubscribe { .. } if self.fault.loses_leave() => return,
-            Ask::Enter { .. } | Ask::Subscribe(_) | Ask::Unsubscribe { .. } => {}
+            Ask::Enter { .. } | Ask::Subscribe(_) | Ask::Unsubscribe { .. } | Ask::ReadPresence { .. } => {}
         }
         let request = ShardRequest { view: VIEW, from: listener(from), key, ask };
         self.post(over, 0, Letter::Ask(request));

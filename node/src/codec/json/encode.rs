@@ -57,6 +57,13 @@ pub fn encode_published(published: &[Published], out: &mut Vec<u8>) {
     object(out, |fields| acknowledged(published, fields));
 }
 
+/// Appends the body of an answer over HTTP: who is present in a channel.
+pub fn encode_members(channel: &str, members: &[Member], out: &mut Vec<u8>) {
+    object(out, |fields| {
+        fields.put("channel", channel).put_with("members", |out| list(members, out, member));
+    });
+}
+
 /// Appends the body of an answer over HTTP: a HistoryResponse, without an envelope.
 pub fn encode_history(channel: &str, page: &HistoryPage, out: &mut Vec<u8>) {
     object(out, |fields| history_page(channel, page, fields));

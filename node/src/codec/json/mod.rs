@@ -9,5 +9,5 @@ mod object;
 pub(super) use decode::decode;
 pub use decode::decode_publishes;
 pub(super) use encode::encode;
-pub use encode::{encode_history, encode_published};
+pub use encode::{encode_history, encode_members, encode_published};
 pub(super) use message::encode_message;

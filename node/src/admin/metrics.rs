@@ -1,0 +1,115 @@
+//! The node's figures in the text format of Prometheus.
+
+use std::fmt::{Display, Write};
+
+use appsockets_core::{channel::HubId, code::ErrorCode};
+use axum::{extract::State, http::header, response::IntoResponse};
+
+use super::Admin;
+use crate::engine::meters::{Figure, Meters};
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    let mut text = Text::default();
+    connections(&admin, &mut text);
+    workers(&admin.shared().meters, &mut text);
+    outcomes(&admin.shared().meters, &mut text);
+    hubs(admin.shared().hubs.connected(), admin.0.metric_hubs_max, &mut text);
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text.0)
+}
+
+fn connections(admin: &Admin, text: &mut Text) {
+    let connections = &admin.0.connections;
+    text.gauge("connections", "Connections that are open.", connections.open() as u64);
+    text.counter("connections_refused_total", "Connections refused because of the bound.", connections.refused());
+    text.counter("connections_stalled_total", "Connections dropped because they took nothing.", connections.stalled());
+    text.counter("connections_violated_total", "Connections that broke the protocol.", connections.violated());
+}
+
+fn workers(meters: &Meters, text: &mut Text) {
+    text.gauge("sessions", "Sessions, parked ones among them.", meters.sum(Figure::Sessions));
+    text.gauge("sessions_parked", "Sessions without a connection.", meters.sum(Figure::Parked));
+    text.gauge("channels", "Channels that are open.", meters.sum(Figure::Channels));
+    text.counter("received_messages_total", "Messages of clients.", meters.sum(Figure::Received));
+    text.counter("received_bytes_total", "Bytes of messages of clients.", meters.sum(Figure::ReceivedBytes));
+    text.counter("publishes_accepted_total", "Messages that got a number.", meters.sum(Figure::Accepted));
+    text.counter("deliveries_total", "Messages queued for subscribers.", meters.sum(Figure::Deliveries));
+    text.counter("delivered_bytes_total", "Bytes queued for subscribers.", meters.sum(Figure::DeliveredBytes));
+}
+
+fn outcomes(meters: &Meters, text: &mut Text) {
+    text.head("publishes_refused_total", "counter", "Publishes refused, by code.");
+    text.by_code("publishes_refused_total", meters.refused());
+    let (stored, failed) = meters.stored();
+    text.counter("stored_messages_total", "Messages made durable.", stored);
+    text.counter("store_failures_total", "Messages that the store did not take.", failed);
+    text.counter("authentications_total", "Authentications that succeeded.", meters.authenticated());
+    text.head("authentications_refused_total", "counter", "Authentications that failed, by code.");
+    text.by_code("authentications_refused_total", meters.not_authenticated());
+}
+
+/// The hubs with the most connections have a figure each, the rest one together: tenants may be many.
+fn hubs(mut connected: Vec<(HubId, u32)>, max: usize, text: &mut Text) {
+    connected.sort_unstable_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
+    let rest = connected.split_off(max.min(connected.len()));
+    let rest: u64 = rest.iter().map(|(_, connections)| u64::from(*connections)).sum();
+    text.head("hub_connections", "gauge", "Connections of the hubs that have most.");
+    for (hub, connections) in &connected {
+        text.sample("hub_connections", &format!("{{hub=\"{}\"}}", escape(hub)), connections);
+    }
+    text.gauge("other_hubs_connections", "Connections of all other hubs.", rest);
+}
+
+/// As the format wants it in the value of a label.
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "gauge", help);
+        self.sample(name, "", value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "counter", help);
+        self.sample(name, "", value);
+    }
+
+    fn by_code(&mut self, name: &str, counts: impl Iterator<Item = (ErrorCode, u64)>) {
+        for (code, count) in counts.filter(|(_, count)| *count > 0) {
+            self.sample(name, &format!("{{code=\"{}\"}}", code.name()), count);
+        }
+    }
+
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP appsockets_{name} {help}\n# TYPE appsockets_{name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+        self.line(format_args!("appsockets_{name}{labels} {value}"));
+    }
+
+    fn line(&mut self, line: impl Display) {
+        // Writing to a String can't fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Text, hubs};
+
+    #[test]
+    fn hubs_beyond_the_budget_are_summed() {
+        let mut text = Text::default();
+        hubs(vec![("a".into(), 1), ("b\"".into(), 3), ("c".into(), 2)], 1, &mut text);
+        assert!(text.0.contains("appsockets_hub_connections{hub=\"b\\\"\"} 3\n"), "{}", text.0);
+        assert!(text.0.contains("appsockets_other_hubs_connections 3\n"), "{}", text.0);
+        assert_eq!(text.0.matches("{hub=").count(), 1);
+    }
+}

@@ -1,0 +1,139 @@
+//! What administrators do over HTTP, and what watches the node: resources, publishing, presence, health and metrics.
+//!
+//! Served on a listener of its own by the small runtime, so that nothing here takes time from a worker.
+
+mod health;
+mod messages;
+mod metrics;
+mod page;
+mod resources;
+mod secrets;
+mod server;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use appsockets_core::code::ErrorCode;
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderValue, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, post},
+};
+use subtle::ConstantTimeEq;
+
+pub use server::Server;
+
+use crate::{
+    auth::Secret,
+    config::AdminConfig,
+    edge::Connections,
+    engine::Shared,
+    http::{Problem, bearer},
+};
+
+/// The description of all that is served here.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// The largest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct Admin(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+    token: Secret,
+    metric_hubs_max: usize,
+    draining: AtomicBool,
+}
+
+impl Admin {
+    /// The configured token must not be empty.
+    pub fn new(config: &AdminConfig, shared: &Arc<Shared>, connections: &Arc<Connections>) -> Admin {
+        Admin(Arc::new(Inner {
+            shared: shared.clone(),
+            connections: connections.clone(),
+            token: config.token.clone(),
+            metric_hubs_max: config.metric_hubs_max,
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// From now on the node is not ready.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    /// Compared in constant time, so that no answer's time tells how much of a guess was right.
+    fn knows(&self, token: &str) -> bool {
+        let own = self.0.token.bytes();
+        !own.is_empty() && bool::from(own.ct_eq(token.as_bytes()))
+    }
+
+    fn router(self) -> Router {
+        let guarded = guarded().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+        let guarded = guarded.route_layer(middleware::from_fn_with_state(self.clone(), administrators_only));
+        let open = open().into_iter().fold(guarded, |router, (path, methods)| router.route(path, methods));
+        open.fallback(nothing_here).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(self)
+    }
+}
+
+/// Every path that is served, as the description writes it.
+pub fn paths() -> Vec<&'static str> {
+    guarded().into_iter().chain(open()).map(|(path, _)| path).collect()
+}
+
+type Routes = Vec<(&'static str, MethodRouter<Admin>)>;
+
+/// For those who show the token.
+fn guarded() -> Routes {
+    use resources::{AuthProvider, Channels, Hubs, Namespaces, Rules};
+    vec![
+        ("/v1/hubs", get(resources::hubs)),
+        ("/v1/hubs/{hub}", resources::own::<Hubs>()),
+        ("/v1/hubs/{hub}/auth-provider", resources::own::<AuthProvider>()),
+        ("/v1/hubs/{hub}/channel-rules", resources::list::<Rules>()),
+        ("/v1/hubs/{hub}/channel-rules/{name}", resources::named::<Rules>()),
+        ("/v1/hubs/{hub}/namespaces", resources::list::<Namespaces>()),
+        ("/v1/hubs/{hub}/namespaces/{name}", resources::named::<Namespaces>()),
+        ("/v1/hubs/{hub}/channels", resources::list::<Channels>()),
+        ("/v1/hubs/{hub}/channels/{name}", resources::named::<Channels>()),
+        ("/v1/hubs/{hub}/publish", post(messages::publish)),
+        ("/v1/hubs/{hub}/presence", get(messages::presence)),
+    ]
+}
+
+/// For whoever reaches the listener: what watches a node shows no token.
+fn open() -> Routes {
+    vec![
+        ("/healthz", get(|| async { "ok\n" })),
+        ("/readyz", get(health::ready)),
+        ("/metrics", get(metrics::metrics)),
+        ("/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) })),
+    ]
+}
+
+async fn administrators_only(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if authorization.and_then(bearer).is_some_and(|token| admin.knows(token)) {
+        return next.run(request).await;
+    }
+    let mut refusal = Problem::from(ErrorCode::Unauthorized).into_response();
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    refusal
+}
+
+async fn nothing_here() -> Problem {
+    ErrorCode::NotFound.into()
+}

@@ -1,0 +1,7 @@
+//! The administration of a node, over HTTP.
+
+mod description;
+mod messages;
+mod resources;
+mod server;
+mod watching;
