@@ -35,6 +35,8 @@ impl Server {
         let mut config = Config { listen, data: folder.path().join("data"), workers: 2, ..Config::default() };
         config.session.rate_limit = 1_000_000;
         config.engine.drain_ms = 100;
+        // Enough for a client that falls behind by all that a test publishes.
+        config.channel.max_live_history_size = 2_000;
         let node = Node::start(config, Some(folder.path().join("hubs.yaml"))).await.unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let address = node.address();
