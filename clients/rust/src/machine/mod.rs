@@ -1,0 +1,364 @@
+//! Everything that the client decides, without sockets, clock or chance: inputs come with the time and a random number,
+//! outputs are carried out by the shell.
+
+mod backoff;
+mod channels;
+mod publishes;
+mod receive;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use appsockets_proto::client::{
+    AuthResponse, Close, Envelope, EventType, HistoryRequest, HistoryResponse, SessionRestore, SessionRestored,
+};
+use bytes::Bytes;
+use prost::Message;
+
+pub use backoff::Backoff;
+use channels::Channels;
+use publishes::Publishes;
+use requests::{Kind, Requests};
+
+use crate::{
+    event::{Ack, End, Error, Event, Publish},
+    options::{Credentials, Options},
+};
+
+/// A connection that has lasted as long makes the waits begin anew.
+const STABLE_MS: u64 = 10_000;
+/// Until the node has told its own values.
+const PING_INTERVAL_MS: u64 = 25_000;
+const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub enum Input {
+    Start,
+    /// The WebSocket is open.
+    Connected,
+    Broken(Break),
+    /// One binary message.
+    Received(Bytes),
+    /// A sign of life that says nothing; also, the shell read nothing for a while, for want of room, and does again.
+    Heard,
+    Subscribe {
+        id: u64,
+        channel: String,
+    },
+    Leave {
+        id: u64,
+    },
+    /// The key is 16 to 64 random bytes of text.
+    Publish {
+        token: u64,
+        publish: Publish,
+        key: String,
+    },
+    History {
+        token: u64,
+        request: HistoryRequest,
+    },
+    Authenticate {
+        token: u64,
+        credentials: Credentials,
+    },
+    Close,
+    /// It is [`Machine::due_ms`].
+    Tick,
+}
+
+/// How a connection, or the attempt to make one, has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    Lost,
+    /// With this WebSocket close code.
+    Closed(u16),
+    /// With this HTTP status.
+    Refused(u16),
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    Connect,
+    /// Give the connection up without a word, so that the session can be restored.
+    Disconnect,
+    Send(Bytes),
+    Event {
+        id: u64,
+        event: Event,
+    },
+    Answer {
+        token: u64,
+        outcome: Result<Answer, Error>,
+    },
+    /// The last output: send what waits, then stop.
+    End(End),
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Answer {
+    Ack(Ack),
+    Page(HistoryResponse),
+    Auth(AuthResponse),
+}
+
+/// The time (of a clock that only goes forward), a random number, and where the outputs go.
+pub struct Step<'a> {
+    pub now_ms: u64,
+    pub random: u64,
+    pub outputs: &'a mut Vec<Output>,
+}
+
+#[derive(Debug)]
+pub struct Bounds {
+    pub backoff: Backoff,
+    pub queue: usize,
+    pub in_flight: usize,
+    pub attempts: u32,
+}
+
+#[derive(Debug)]
+pub struct Machine {
+    bounds: Bounds,
+    credentials: Option<Credentials>,
+    phase: Phase,
+    /// Attempts to reconnect since a connection was stable.
+    attempts: u32,
+    restore_key: Option<String>,
+    ping_interval_ms: u64,
+    message_bytes_max: usize,
+    heard_ms: u64,
+    /// When the node wants to be left.
+    leave_ms: Option<u64>,
+    channels: Channels,
+    publishes: Publishes,
+    requests: Requests,
+    /// The last request id that was used.
+    last_id: i64,
+}
+
+#[derive(Debug, PartialEq)]
+enum Phase {
+    /// Without a connection until then.
+    Waiting {
+        until_ms: u64,
+    },
+    Connecting,
+    /// Connected; the node will tell the key of the new session.
+    Opening,
+    Restoring,
+    /// With the channels that the session has already.
+    Authenticating {
+        req_id: i64,
+        restored: SessionRestored,
+    },
+    Ready {
+        since_ms: u64,
+    },
+    Ended,
+}
+
+impl Machine {
+    pub fn new(options: &Options) -> Machine {
+        let millis = |wait: std::time::Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let backoff = Backoff { first_ms: millis(options.backoff_first), max_ms: millis(options.backoff_max) };
+        let Options { queue, in_flight, attempts, .. } = *options;
+        Machine {
+            bounds: Bounds { backoff, queue, in_flight, attempts },
+            credentials: options.credentials.clone(),
+            phase: Phase::Waiting { until_ms: 0 },
+            attempts: 0,
+            restore_key: None,
+            ping_interval_ms: PING_INTERVAL_MS,
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            heard_ms: 0,
+            leave_ms: None,
+            channels: Channels::default(),
+            publishes: Publishes::default(),
+            requests: Requests::default(),
+            last_id: 0,
+        }
+    }
+
+    pub fn step(&mut self, input: Input, step: &mut Step<'_>) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        match input {
+            Input::Start => self.connect(step),
+            Input::Connected => self.connected(step),
+            Input::Broken(how) => self.broken(how, step),
+            Input::Received(bytes) => self.received(bytes, step),
+            Input::Heard => self.heard_ms = step.now_ms,
+            Input::Subscribe { id, channel } => self.channels.add(id, channel, step),
+            Input::Leave { id } => {
+                let (ready, req_id) = (self.is_ready(), self.next_id());
+                self.channels.remove(id, ready, req_id, step);
+            }
+            Input::Publish { token, publish, key } => {
+                let req_id = self.next_id();
+                self.publishes.add(req_id, token, publish, key, &self.bounds, step);
+            }
+            Input::History { token, request } => self.ask(token, Kind::History(request), step),
+            Input::Authenticate { token, credentials } => self.ask(token, Kind::Auth(credentials), step),
+            Input::Close => self.close(step),
+            Input::Tick => self.tick(step),
+        }
+        if self.is_ready() {
+            self.requests.send(step);
+            self.channels.ask(&mut self.last_id, step);
+            self.publishes.send(&self.bounds, self.message_bytes_max, step);
+        }
+    }
+
+    /// When [`Input::Tick`] is due, if nothing comes before.
+    pub fn due_ms(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Waiting { until_ms } => Some(until_ms),
+            Phase::Connecting | Phase::Ended => None,
+            Phase::Opening | Phase::Restoring | Phase::Authenticating { .. } => Some(self.silent_ms()),
+            Phase::Ready { .. } => {
+                let times = [self.leave_ms, self.channels.due_ms(), self.publishes.due_ms()];
+                // What waits only for room is due already, and nothing happens before something is heard.
+                let held = times.into_iter().flatten().filter(|&at_ms| at_ms > self.heard_ms);
+                Some(held.fold(self.silent_ms(), u64::min))
+            }
+        }
+    }
+
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready { .. })
+    }
+
+    fn connect(&mut self, step: &mut Step<'_>) {
+        self.phase = Phase::Connecting;
+        step.outputs.push(Output::Connect);
+    }
+
+    fn connected(&mut self, step: &mut Step<'_>) {
+        self.phase = Phase::Opening;
+        self.heard_ms = step.now_ms;
+    }
+
+    /// There is no connection any more: tries again, unless somebody has to change something first.
+    fn broken(&mut self, how: Break, step: &mut Step<'_>) {
+        match how {
+            Break::Closed(code @ 4100..=4199) => self.end(End::Code { code, message: String::new() }, step),
+            Break::Refused(status @ (400 | 401 | 403 | 404)) => self.end(End::Refused(status), step),
+            Break::Lost | Break::Closed(_) | Break::Refused(_) => self.wait(step),
+        }
+    }
+
+    fn wait(&mut self, step: &mut Step<'_>) {
+        if matches!(self.phase, Phase::Ready { since_ms } if since_ms + STABLE_MS <= step.now_ms) {
+            self.attempts = 0;
+        }
+        // Who was told when to come back waits just so long.
+        let until_ms = self.leave_ms.take().unwrap_or_else(|| {
+            let wait_ms = self.bounds.backoff.wait_ms(self.attempts, step.random);
+            self.attempts = self.attempts.saturating_add(1);
+            step.now_ms + wait_ms
+        });
+        self.phase = Phase::Waiting { until_ms };
+        self.channels.disconnected();
+        self.publishes.disconnected();
+        self.requests.disconnected();
+    }
+
+    fn tick(&mut self, step: &mut Step<'_>) {
+        match self.phase {
+            Phase::Waiting { until_ms } if until_ms <= step.now_ms => self.connect(step),
+            Phase::Waiting { .. } | Phase::Connecting | Phase::Ended => {}
+            Phase::Opening | Phase::Restoring | Phase::Authenticating { .. } | Phase::Ready { .. } => {
+                let leaves = self.leave_ms.is_some_and(|leave_ms| leave_ms <= step.now_ms);
+                if leaves || self.silent_ms() <= step.now_ms {
+                    self.give_up(step);
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self, step: &mut Step<'_>) {
+        step.outputs.push(Output::Disconnect);
+        self.wait(step);
+    }
+
+    fn close(&mut self, step: &mut Step<'_>) {
+        if !matches!(self.phase, Phase::Waiting { .. } | Phase::Connecting) {
+            step.send(EventType::Close, &Close::default());
+        }
+        self.end(End::Closed, step);
+    }
+
+    fn end(&mut self, end: End, step: &mut Step<'_>) {
+        self.phase = Phase::Ended;
+        self.publishes.end(step);
+        self.requests.end(step);
+        self.channels.end(&end, step);
+        step.outputs.push(Output::End(end));
+    }
+
+    /// Takes the last session up where it broke, if there was one.
+    fn restore(&mut self, key: String, step: &mut Step<'_>) {
+        let before = self.restore_key.replace(key);
+        let Some(restore_key) = before else { return self.begin(SessionRestored::default(), step) };
+        let request = SessionRestore { restore_key, channels: self.channels.serials() };
+        // Without all of its serials a session would go on from where the node stopped sending, past what was lost.
+        if request.encoded_len() >= self.message_bytes_max {
+            return self.begin(SessionRestored::default(), step);
+        }
+        self.phase = Phase::Restoring;
+        step.send(EventType::SessionRestore, &request);
+    }
+
+    /// The session is there, new or restored: says who the client is, unless the session knows.
+    fn begin(&mut self, restored: SessionRestored, step: &mut Step<'_>) {
+        match &self.credentials {
+            Some(credentials) if restored.user_id.is_empty() => {
+                self.last_id += 1;
+                step.send(EventType::Auth, &requests::auth(self.last_id, credentials));
+                self.phase = Phase::Authenticating { req_id: self.last_id, restored };
+            }
+            _ => self.ready(restored, step),
+        }
+    }
+
+    fn ready(&mut self, restored: SessionRestored, step: &mut Step<'_>) {
+        self.phase = Phase::Ready { since_ms: step.now_ms };
+        let own = format!("u:{}", restored.user_id);
+        // The node subscribes to the user's channel by itself.
+        let names = restored.subscribed_channels.into_iter().filter(|name| *name != own).collect();
+        let req_id = self.next_id();
+        self.channels.restored(names, req_id, step);
+    }
+
+    fn ask(&mut self, token: u64, kind: Kind, step: &mut Step<'_>) {
+        let req_id = self.next_id();
+        self.requests.add(req_id, token, kind, &self.bounds, step);
+    }
+
+    /// When the node has been silent for so long that the connection can't be alive.
+    fn silent_ms(&self) -> u64 {
+        self.heard_ms + 2 * self.ping_interval_ms
+    }
+
+    fn next_id(&mut self) -> i64 {
+        self.last_id += 1;
+        self.last_id
+    }
+}
+
+impl Step<'_> {
+    fn send(&mut self, event: EventType, message: &impl Message) {
+        let envelope = Envelope { event: event.into(), payload: message.encode_to_vec().into() };
+        self.outputs.push(Output::Send(envelope.encode_to_vec().into()));
+    }
+
+    fn event(&mut self, id: u64, event: Event) {
+        self.outputs.push(Output::Event { id, event });
+    }
+
+    fn answer(&mut self, token: u64, outcome: Result<Answer, Error>) {
+        self.outputs.push(Output::Answer { token, outcome });
+    }
+}

@@ -1,0 +1,253 @@
+//! The machine with a simple model of a node: one channel, whose connection breaks at any time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use appsockets_proto::client::{
+    ChannelPubRequest, ChannelPubResponse, ChannelPublish, Envelope, EventType, Position, Response, SessionInfo,
+    SessionRestore, SubscribeRequest, SubscribeResponse,
+};
+use bytes::Bytes;
+use proptest::{collection::vec, prelude::*};
+use prost::Message;
+
+use super::{Answer, Break, Input, Machine, Output, Phase, Step};
+use crate::{
+    event::{End, Error, Event, Publish},
+    options::Options,
+};
+
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Publish,
+    /// The node takes what the client has sent.
+    Take,
+    /// The client takes one message of the node.
+    Hear,
+    Break,
+    Wait,
+}
+
+/// Accepts a key once. It restores nothing: that is tested with a real node.
+#[derive(Default)]
+struct World {
+    now_ms: u64,
+    log: Vec<Bytes>,
+    keys: BTreeMap<String, usize>,
+    up: VecDeque<Bytes>,
+    down: VecDeque<Bytes>,
+    subscribed: bool,
+    connected: bool,
+    published: u64,
+    acks: BTreeMap<u64, String>,
+    heard: Vec<Bytes>,
+    ended: Option<End>,
+}
+
+impl World {
+    fn input(&mut self, machine: &mut Machine, input: Input) {
+        let mut outputs = Vec::new();
+        machine.step(input, &mut Step { now_ms: self.now_ms, random: 3, outputs: &mut outputs });
+        for output in outputs {
+            match output {
+                Output::Connect => self.connected = true,
+                Output::Disconnect => self.lose(),
+                Output::Send(bytes) => self.up.push_back(bytes),
+                Output::Event { event: Event::Message(message), .. } => self.heard.push(message.payload),
+                Output::Event { event: Event::Position(position), .. } => {
+                    assert_ne!(position.recovered, Some(false));
+                }
+                Output::Answer { token, outcome: Ok(Answer::Ack(ack)) } => {
+                    assert_eq!(self.acks.insert(token, ack.serial), None);
+                }
+                Output::Event { event: Event::Ended(_), .. } => {}
+                Output::End(end) => self.ended = Some(end),
+                other => panic!("{other:?}"),
+            }
+        }
+        if self.connected && machine.phase == Phase::Connecting {
+            self.say(
+                EventType::SessionInfo,
+                &SessionInfo { ping_interval_ms: 25_000, max_message_size: 1_000, ..SessionInfo::default() },
+            );
+            self.say(EventType::SessionRestore, &SessionRestore { restore_key: "key".into(), channels: vec![] });
+            self.input(machine, Input::Connected);
+        }
+    }
+
+    fn lose(&mut self) {
+        self.up.clear();
+        self.down.clear();
+        (self.subscribed, self.connected) = (false, false);
+    }
+
+    fn act(&mut self, machine: &mut Machine, act: Act) {
+        match act {
+            Act::Publish => {
+                let (token, key) = (self.published, format!("{:016}", self.published));
+                let publish = Publish { channel: "a".into(), payload: token.to_string().into(), ..Publish::default() };
+                self.published += 1;
+                self.input(machine, Input::Publish { token, publish, key });
+            }
+            Act::Take => {
+                if let Some(bytes) = self.up.pop_front() {
+                    self.take(&Envelope::decode(bytes).unwrap());
+                }
+            }
+            Act::Hear => {
+                if let Some(bytes) = self.down.pop_front() {
+                    self.input(machine, Input::Received(bytes));
+                }
+            }
+            Act::Break if self.connected => {
+                self.lose();
+                self.input(machine, Input::Broken(Break::Lost));
+            }
+            Act::Break => {}
+            // While connected it would pass the time for which a publish may be repeated.
+            Act::Wait if self.connected => {}
+            Act::Wait => {
+                self.now_ms = machine.due_ms().unwrap_or(self.now_ms).max(self.now_ms);
+                self.input(machine, Input::Tick);
+            }
+        }
+    }
+
+    fn take(&mut self, envelope: &Envelope) {
+        let bytes = envelope.payload.clone();
+        match envelope.event() {
+            EventType::SessionRestore => {
+                let code = appsockets_proto::client::Error { code: 143, ..Default::default() };
+                self.say(EventType::Error, &code);
+            }
+            EventType::Subscribe => self.subscribe(SubscribeRequest::decode(bytes).unwrap()),
+            EventType::Publish => self.publish(ChannelPubRequest::decode(bytes).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn subscribe(&mut self, request: SubscribeRequest) {
+        let serial = request.channels[0].channel_serial.as_deref();
+        let from = serial.map_or(self.log.len(), |serial| serial[2..].parse().unwrap());
+        let recovered = serial.map(|_| true);
+        let channel_serial = format!("e:{from}");
+        self.say(EventType::Position, &Position { channel: "a".into(), channel_serial, recovered, known_serial: None });
+        (from..self.log.len()).for_each(|at| self.deliver(at));
+        self.subscribed = true;
+        let subscribed_channels = vec!["a".into()];
+        self.say(
+            EventType::Subscribe,
+            &SubscribeResponse { req_id: request.req_id, subscribed_channels, errors: vec![] },
+        );
+    }
+
+    fn publish(&mut self, request: ChannelPubRequest) {
+        let item = request.publishes.into_iter().next().unwrap();
+        let at = *self.keys.entry(item.key.unwrap()).or_insert(self.log.len());
+        if at == self.log.len() {
+            self.log.push(item.payload);
+            if self.subscribed {
+                self.deliver(at);
+            }
+        }
+        let channel_serial = Some(format!("e:{}", at + 1));
+        let response = Response { req_id: item.req_id.unwrap(), success: true, channel_serial, ..Response::default() };
+        self.say(EventType::Ack, &ChannelPubResponse { published: vec![response] });
+    }
+
+    fn deliver(&mut self, at: usize) {
+        let serial = format!("e:{}", at + 1);
+        let (payload, msg_id) = (self.log[at].clone(), serial.clone());
+        let channel_serial = Some(serial);
+        self.say(
+            EventType::Publish,
+            &ChannelPublish { channel: "a".into(), payload, msg_id, channel_serial, ..ChannelPublish::default() },
+        );
+    }
+
+    fn say(&mut self, event: EventType, message: &impl Message) {
+        let envelope = Envelope { event: event.into(), payload: message.encode_to_vec().into() };
+        self.down.push_back(envelope.encode_to_vec().into());
+    }
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        4 => Just(Act::Publish),
+        6 => Just(Act::Take),
+        8 => Just(Act::Hear),
+        1 => Just(Act::Break),
+        1 => Just(Act::Wait),
+    ];
+    vec(act, 0..300)
+}
+
+fn start() -> (World, Machine) {
+    let mut options = Options::new("ws://127.0.0.1:1", "shop");
+    options.in_flight = 4;
+    let (mut world, mut machine) = (World::default(), Machine::new(&options));
+    world.input(&mut machine, Input::Start);
+    world.input(&mut machine, Input::Subscribe { id: 1, channel: "a".into() });
+    // Open before the first publish, so that everything is to be heard.
+    while !world.subscribed || !world.down.is_empty() {
+        world.act(&mut machine, Act::Take);
+        world.act(&mut machine, Act::Hear);
+    }
+    (world, machine)
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_lost_doubled_or_out_of_order(acts in acts()) {
+        let (mut world, mut machine) = start();
+        acts.into_iter().for_each(|act| world.act(&mut machine, act));
+        // Then the connection holds.
+        for _ in 0..100 {
+            if !world.connected {
+                world.act(&mut machine, Act::Wait);
+            }
+            while !world.up.is_empty() || !world.down.is_empty() {
+                world.act(&mut machine, Act::Take);
+                world.act(&mut machine, Act::Hear);
+            }
+        }
+        let sent: Vec<_> = (0..world.published).map(|number| Bytes::from(number.to_string())).collect();
+        prop_assert_eq!(&world.log, &sent);
+        prop_assert_eq!(&world.heard, &sent);
+        for (token, serial) in &world.acks {
+            prop_assert_eq!(serial, &format!("e:{}", token + 1));
+        }
+        prop_assert_eq!(world.acks.len(), sent.len());
+    }
+}
+
+#[test]
+fn close_codes_decide_whether_it_connects_again() {
+    for (code, ends) in [(1006, false), (4000, false), (4099, false), (4100, true), (4106, true)] {
+        let (mut world, mut machine) = start();
+        world.input(&mut machine, Input::Broken(Break::Closed(code)));
+        assert_eq!(world.ended.is_some(), ends, "{code}");
+        assert_eq!(machine.due_ms().is_none(), ends, "{code}");
+    }
+}
+
+#[test]
+fn what_a_full_queue_does_not_take_is_refused() {
+    let mut options = Options::new("ws://127.0.0.1:1", "shop");
+    options.queue = 2;
+    let mut machine = Machine::new(&options);
+    let mut outputs = Vec::new();
+    for token in 0..3 {
+        let input = Input::Publish { token, publish: Publish::default(), key: "0123456789abcdef".into() };
+        machine.step(input, &mut Step { now_ms: 0, random: 0, outputs: &mut outputs });
+    }
+    assert_eq!(outputs, [Output::Answer { token: 2, outcome: Err(Error::QueueFull) }]);
+}
+
+#[test]
+fn silence_ends_a_connection() {
+    let (mut world, mut machine) = start();
+    assert_eq!(machine.due_ms(), Some(2 * 25_000));
+    world.now_ms = 50_000;
+    world.input(&mut machine, Input::Tick);
+    assert!(matches!(machine.phase, Phase::Waiting { until_ms: 50_000 }));
+}
