@@ -199,7 +199,13 @@ proptest! {
     #[test]
     fn nothing_is_lost_doubled_or_out_of_order(acts in acts()) {
         let (mut world, mut machine) = start();
-        acts.into_iter().for_each(|act| world.act(&mut machine, act));
+        for act in acts {
+            // All in all it must stay within the time for which a publish may be repeated.
+            if matches!(act, Act::Wait) && world.now_ms > 30_000 {
+                continue;
+            }
+            world.act(&mut machine, act);
+        }
         // Then the connection holds.
         for _ in 0..100 {
             if !world.connected {
