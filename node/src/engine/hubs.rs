@@ -70,12 +70,12 @@ impl Hubs {
     /// Forgets the hubs that nobody has used for that long, and returns them.
     pub fn close_unused(&self, now: Now, close_ms: u64) -> Vec<HubId> {
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
-        for kept in in_use.values_mut().filter(|kept| Arc::strong_count(&kept.hub_use) > 1) {
+        for kept in in_use.values_mut().filter(|kept| kept.is_in_use()) {
             kept.used_ms = now.mono_ms;
         }
         let closed: Vec<_> = in_use
             .iter()
-            .filter(|(_, kept)| kept.used_ms + close_ms <= now.mono_ms)
+            .filter(|(_, kept)| !kept.is_in_use() && kept.used_ms + close_ms <= now.mono_ms)
             .map(|(hub, _)| hub.clone())
             .collect();
         closed.iter().for_each(|hub| drop(in_use.remove(hub)));
@@ -88,6 +88,13 @@ impl Hubs {
             in_use.entry(hub.id.clone()).or_insert_with(|| Kept { hub_use: Arc::default(), used_ms: now.mono_ms });
         kept.used_ms = now.mono_ms;
         kept.hub_use.clone()
+    }
+}
+
+impl Kept {
+    /// Whether anybody else holds it. Others can be given it only under the lock.
+    fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.hub_use) > 1
     }
 }
 
@@ -105,6 +112,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use appsockets_core::{
         settings::{
             hub::Hub,
@@ -143,5 +152,30 @@ mod tests {
         drop(seat);
         assert!(hubs.close_unused(at(599), 100).is_empty());
         assert_eq!(hubs.close_unused(at(600), 100).len(), 1);
+    }
+
+    /// Hubs are closed as often as can be, and still the limit holds and no seat is lost.
+    #[test]
+    fn who_comes_while_a_hub_closes_counts_against_the_same_limit() {
+        let (hubs, hub, taken, done) = (Hubs::default(), hub(2), AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        let Some(seat) = hubs.seat(&hub, at(0)) else { continue };
+                        assert!(taken.fetch_add(1, Ordering::SeqCst) < 2);
+                        std::thread::yield_now();
+                        taken.fetch_sub(1, Ordering::SeqCst);
+                        drop(seat);
+                    }
+                    done.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+            while done.load(Ordering::SeqCst) < 3 {
+                hubs.close_unused(at(0), 0);
+            }
+        });
+        let seats = [hubs.seat(&hub, at(0)), hubs.seat(&hub, at(0))];
+        assert!(seats.iter().all(Option::is_some) && hubs.seat(&hub, at(0)).is_none());
     }
 }
