@@ -131,7 +131,7 @@ impl<H: Handler> Driver<H> {
         self.take_deadlines(now);
         let due = self.handler.turn(now, &mut self.out);
         self.out.flush();
-        self.tell(now);
+        more |= self.tell(now);
         Ok(self.due(more, due, now))
     }
 
@@ -248,10 +248,12 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// Tells the handler what the flush found out. What it queues at this is written in the next turn, which follows
-    /// at once.
-    fn tell(&mut self, now: Now) {
-        for told in mem::take(&mut self.out.told) {
+    /// Tells the handler what the flush found out, and whether there was anything. What it does about it is sent and
+    /// written in the next turn, which must follow at once.
+    fn tell(&mut self, now: Now) -> bool {
+        let told = mem::take(&mut self.out.told);
+        let any = !told.is_empty();
+        for told in told {
             match told {
                 Told::Broken(id) => self.handler.closed(id, Closed::Broken, now, &mut self.out),
                 Told::Drained(id) => {
@@ -261,6 +263,7 @@ impl<H: Handler> Driver<H> {
                 }
             }
         }
+        any
     }
 }
 
