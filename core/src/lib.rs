@@ -10,6 +10,7 @@
 pub mod access;
 pub mod bucket;
 pub mod channel;
+pub mod cluster;
 pub mod code;
 pub mod fanout;
 pub mod identity;
