@@ -71,7 +71,8 @@ impl Views {
         match &attempt.phase {
             Phase::Asking(promises) if self.is_quorum(promises.keys()) => {
                 let ballot = attempt.ballot;
-                let view = bound_to(promises).or_else(|| self.next_view(now, promises).map(Arc::new));
+                let bound = bound_to(promises).filter(|view| !self.is_void(view));
+                let view = bound.or_else(|| self.next_view(now, ballot, promises).map(Arc::new));
                 match view {
                     Some(view) => self.have_accepted(now, ballot, view, effects),
                     None => self.proposer.attempt = None,
@@ -204,19 +205,34 @@ impl Views {
     fn is_wanted(&self, now: Now) -> bool {
         match self.view() {
             Some(view) => wanted(&view.members, &self.facts(now, view)).is_some(),
-            None => 1 + self.links.at(None).filter(|peer| self.may_vote(*peer)).count() >= self.founders_needed(),
+            None => self.may_found(now),
         }
     }
 
+    /// Enough nodes know no view, and no other lives that may know one; but who says nothing is waited for only so long.
+    fn may_found(&self, now: Now) -> bool {
+        let enough = 1 + self.links.at(None).filter(|peer| self.may_vote(*peer)).count() >= self.founders_needed();
+        let silent = &self.surroundings.silent;
+        enough && silent.longer_than(now.mono_ms, self.config.unreachable_ms).eq(silent.all())
+    }
+
+    /// An accepted founding whose founders have died since. Every founding names another cluster, so nothing is decided
+    /// twice if it is passed over; and to keep it would be to found, again and again, what can decide nothing.
+    fn is_void(&self, accepted: &View) -> bool {
+        self.standing.is_none() && self.has_no_future(accepted)
+    }
+
     /// What this node proposes, where nothing is accepted yet.
-    fn next_view(&self, now: Now, promises: &BTreeMap<NodeId, Option<Vote>>) -> Option<View> {
+    fn next_view(&self, now: Now, ballot: Ballot, promises: &BTreeMap<NodeId, Option<Vote>>) -> Option<View> {
         if let Some(view) = self.view() {
             let members = wanted(&view.members, &self.facts(now, view))?;
             return Some(View::new(view.cluster, self.next_number(), members));
         }
         let founders = self.founders(&promises.keys().copied().collect());
         let members = founders.into_iter().map(|id| Member { id, points: self.config.points }).collect();
-        let cluster = ClusterId { founded_ms: now.unix_ms, chance: self.config.chance };
+        // The round tells two foundings of this node apart, should the first have come to nothing.
+        let chance = self.config.chance.wrapping_add(ballot.round);
+        let cluster = ClusterId { founded_ms: now.unix_ms, chance };
         Some(View::new(cluster, 1, members))
     }
 

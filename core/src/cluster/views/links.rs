@@ -36,6 +36,11 @@ impl Links {
         self.0.contains_key(&peer)
     }
 
+    /// Whether the peer has said where it stands.
+    pub fn has_spoken(&self, peer: NodeId) -> bool {
+        self.0.get(&peer).is_some_and(|link| link.place.is_some())
+    }
+
     pub fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.0.keys().copied()
     }

@@ -179,10 +179,11 @@ impl Views {
         }
         let (cluster, number) = (told.view.cluster, told.view.number);
         self.links.says(from, Some((cluster, number)), self.place(), effects);
+        let has_future = !self.has_no_future(&told.view);
         match &mut self.standing {
+            None if has_future => self.install(told, effects),
             // Nodes that know no view can found a cluster; one that can decide nothing any more must not stop them.
-            None if self.has_no_future(&told.view) => {}
-            None => self.install(told, effects),
+            None => {}
             Some(standing) if standing.view.cluster != cluster => self.meet(&told.view, effects),
             Some(standing) if standing.view.number < number => self.install(told, effects),
             Some(standing) => {

@@ -20,7 +20,8 @@ pub struct Surroundings {
     pub known: BTreeMap<NodeId, Known>,
     /// Living core nodes of which one can't reach the other.
     pub apart: Since<Pair>,
-    /// Members that neither gossip speaks of nor a link reaches.
+    /// Members that neither gossip speaks of nor a link reaches. While no view is known: living core nodes that have
+    /// not said whether they know one.
     pub silent: Since<NodeId>,
 }
 
@@ -62,11 +63,24 @@ impl Surroundings {
     pub fn refresh(&mut self, now_ms: u64, view: Option<&View>, links: &Links) {
         let apart = self.pairs_apart(links);
         self.apart.update(now_ms, apart);
-        let others = view.into_iter().flat_map(|view| &view.members).map(|member| member.id);
-        let is_silent = |id: &NodeId| *id != self.me && !self.known.contains_key(id) && !links.is_up(*id);
-        self.silent.update(now_ms, others.filter(is_silent).collect());
+        let silent = match view {
+            Some(view) => self.unheard_members(view, links),
+            None => self.unheard_nodes(links),
+        };
+        self.silent.update(now_ms, silent);
         let spoken_of: BTreeSet<u64> = self.spoken_of(view, links).map(|id| id.node).collect();
         self.gone.bound(|node| spoken_of.contains(&node));
+    }
+
+    fn unheard_members(&self, view: &View, links: &Links) -> BTreeSet<NodeId> {
+        let others = view.members.iter().map(|member| member.id).filter(|id| *id != self.me);
+        others.filter(|id| !self.known.contains_key(id) && !links.is_up(*id)).collect()
+    }
+
+    fn unheard_nodes(&self, links: &Links) -> BTreeSet<NodeId> {
+        let lives = |known: &&Known| known.alive && known.core && !self.gone.is_gone(known.id);
+        let others = self.known.values().filter(lives).map(|known| known.id).filter(|id| *id != self.me);
+        others.filter(|id| !links.has_spoken(*id)).collect()
     }
 
     fn pairs_apart(&self, links: &Links) -> BTreeSet<Pair> {

@@ -93,9 +93,9 @@ fn admit(next: &mut Members, points: u16, facts: &Facts<'_>) {
     // The highest generation of an id comes last.
     let latest: BTreeMap<u64, NodeId> =
         facts.known.values().filter(joins).map(|known| (known.id.node, known.id)).collect();
-    let members: Vec<NodeId> = next.keys().copied().filter(|id| !facts.suspects.contains(id)).collect();
     for id in latest.into_values() {
-        let is_reached = members.iter().all(|member| !facts.apart.contains(&pair(*member, id)));
+        let mut living = next.keys().filter(|member| !facts.suspects.contains(member));
+        let is_reached = living.all(|member| !facts.apart.contains(&pair(*member, id)));
         if is_reached && !next.keys().any(|member| member.node == id.node) {
             next.insert(id, points.min(facts.points));
         }
@@ -141,4 +141,191 @@ fn keep_a_holder(next: &mut Members, facts: &Facts<'_>) {
 /// The two in order.
 pub fn pair(a: NodeId, b: NodeId) -> Pair {
     (a.min(b), a.max(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::{Facts, Member, NodeId, pair, wanted};
+    use crate::cluster::views::{gone::Gone, message::Known};
+
+    const ME: u64 = 77;
+
+    /// What one case is about; everything else is well.
+    #[derive(Clone, Copy, Default)]
+    struct Case {
+        /// Node and points.
+        members: &'static [(u64, u16)],
+        /// Living core nodes besides the members.
+        joiners: &'static [u64],
+        leaving: &'static [u64],
+        gone: &'static [u64],
+        suspects: &'static [u64],
+        apart: &'static [(u64, u64)],
+        long_apart: &'static [(u64, u64)],
+        unsettled: bool,
+        crowded: bool,
+        /// `None`: nothing is to change.
+        next: Option<&'static [(u64, u16)]>,
+    }
+
+    fn id(node: u64) -> NodeId {
+        NodeId { node, generation: 1 }
+    }
+
+    fn check(case: Case) {
+        let nodes = case.members.iter().map(|(node, _)| node).chain(case.joiners);
+        let known = nodes.map(|node| {
+            let alive = !case.gone.contains(node) && !case.suspects.contains(node);
+            let leaving = case.leaving.contains(node);
+            (id(*node), Known { id: id(*node), core: true, leaving, alive, unreachable: Vec::new() })
+        });
+        let known: BTreeMap<NodeId, Known> = known.collect();
+        assert_eq!(outcome(&case, &known), case.next.map(<[_]>::to_vec));
+    }
+
+    fn outcome(case: &Case, known: &BTreeMap<NodeId, Known>) -> Option<Vec<(u64, u16)>> {
+        let mut gone = Gone::new(id(ME));
+        case.gone.iter().for_each(|node| gone.add(id(*node)));
+        let pairs = |pairs: &[(u64, u64)]| pairs.iter().map(|(a, b)| pair(id(*a), id(*b))).collect::<BTreeSet<_>>();
+        let facts = Facts {
+            known,
+            gone: &gone,
+            suspects: case.suspects.iter().map(|node| id(*node)).collect(),
+            apart: &pairs(case.apart) | &pairs(case.long_apart),
+            long_apart: pairs(case.long_apart),
+            settled: !case.unsettled,
+            crowded: case.crowded,
+            points: 100,
+            steps: 3,
+        };
+        let members: Vec<Member> = case.members.iter().map(|(node, points)| member(*node, *points)).collect();
+        let next = wanted(&members, &facts)?;
+        Some(next.iter().map(|member| (member.id.node, member.points)).collect())
+    }
+
+    fn member(node: u64, points: u16) -> Member {
+        Member { id: id(node), points }
+    }
+
+    const THREE: &[(u64, u16)] = &[(1, 100), (2, 100), (3, 100)];
+    const FOUR: &[(u64, u16)] = &[(1, 100), (2, 100), (3, 100), (4, 100)];
+    const FIVE: &[(u64, u16)] = &[(1, 100), (2, 100), (3, 100), (4, 100), (5, 100)];
+
+    #[test]
+    fn when_all_is_well_nothing_changes() {
+        check(Case { members: THREE, ..Case::default() });
+    }
+
+    #[test]
+    fn the_dead_go_at_once() {
+        let next = Some(&[(1, 100)][..]);
+        check(Case { members: THREE, gone: &[2, 3], unsettled: true, crowded: true, next, ..Case::default() });
+        check(Case { members: THREE, gone: &[2, 3], next, ..Case::default() });
+        check(Case { members: &[(2, 100)], gone: &[2], ..Case::default() });
+    }
+
+    #[test]
+    fn suspicion_leaves_three() {
+        check(Case { members: THREE, suspects: &[2], ..Case::default() });
+        check(Case { members: FOUR, suspects: &[2], next: Some(&[(1, 100), (3, 100), (4, 100)]), ..Case::default() });
+        check(Case { members: FOUR, suspects: &[2], gone: &[4], next: Some(THREE), ..Case::default() });
+        check(Case { members: FIVE, suspects: &[3, 4, 5], next: Some(THREE), ..Case::default() });
+        check(Case {
+            members: FOUR,
+            suspects: &[4],
+            crowded: true,
+            unsettled: true,
+            next: Some(THREE),
+            ..Case::default()
+        });
+    }
+
+    #[test]
+    fn who_is_out_of_reach_of_more_goes() {
+        let apart = Case { members: FIVE, ..Case::default() };
+        let four: &[(u64, u16)] = &[(1, 100), (3, 100), (4, 100), (5, 100)];
+        check(Case { long_apart: &[(2, 3), (2, 4)], next: Some(four), ..apart });
+        check(Case { long_apart: &[(5, 2)], next: Some(FOUR), ..apart });
+        check(Case { long_apart: &[(1, 5), (2, 4)], next: Some(THREE), ..apart });
+        check(Case { apart: &[(1, 5), (2, 4)], ..apart });
+        check(Case { long_apart: &[(1, 5)], crowded: true, unsettled: true, ..apart });
+        check(Case { members: THREE, long_apart: &[(1, 2)], ..apart });
+        check(Case { long_apart: &[(1, 9)], ..apart });
+    }
+
+    #[test]
+    fn joiners_come_by_steps() {
+        let join = Case { members: &[(1, 100)], joiners: &[2, 3], ..Case::default() };
+        check(Case { next: Some(&[(1, 100), (2, 34), (3, 34)]), ..join });
+        check(Case { unsettled: true, ..join });
+        check(Case { leaving: &[2], next: Some(&[(1, 100), (3, 34)]), ..join });
+        check(Case { gone: &[2], next: Some(&[(1, 100), (3, 34)]), ..join });
+        check(Case { apart: &[(1, 2)], next: Some(&[(1, 100), (3, 34)]), ..join });
+        check(Case { apart: &[(2, 3)], next: Some(&[(1, 100), (2, 34)]), ..join });
+        check(Case { members: &[(1, 100), (2, 34)], next: Some(&[(1, 100), (2, 68)]), ..Case::default() });
+        check(Case { members: &[(1, 100), (2, 68)], next: Some(&[(1, 100), (2, 100)]), ..Case::default() });
+        check(Case { members: &[(1, 100), (2, 68)], suspects: &[2], ..Case::default() });
+    }
+
+    #[test]
+    fn a_new_voter_lets_a_suspect_go() {
+        let stuck = Case { members: THREE, joiners: &[4], suspects: &[3], unsettled: true, ..Case::default() };
+        check(Case { next: Some(&[(1, 100), (2, 100), (4, 0)]), ..stuck });
+        check(Case { crowded: true, ..stuck });
+        check(Case { unsettled: false, next: Some(&[(1, 100), (2, 100), (4, 34)]), ..stuck });
+    }
+
+    #[test]
+    fn leavers_give_their_points_and_go() {
+        let leave = Case { members: &[(1, 100), (2, 100)], leaving: &[2], ..Case::default() };
+        check(Case { next: Some(&[(1, 100), (2, 66)]), ..leave });
+        check(Case { unsettled: true, ..leave });
+        check(Case { members: &[(1, 100), (2, 32)], next: Some(&[(1, 100), (2, 0)]), ..leave });
+        check(Case { members: &[(1, 100), (2, 0)], next: Some(&[(1, 100)]), ..leave });
+        check(Case { members: &[(1, 100), (2, 0)], unsettled: true, ..leave });
+    }
+
+    #[test]
+    fn the_last_holder_stays() {
+        let last = Case { members: &[(1, 32), (2, 32)], leaving: &[1, 2], ..Case::default() };
+        check(Case { next: Some(&[(1, 32), (2, 0)]), ..last });
+        check(Case { members: &[(1, 32), (2, 0)], next: Some(&[(1, 32)]), ..last });
+        check(Case { members: &[(1, 32)], ..last });
+        check(Case { members: &[(1, 32)], joiners: &[2], leaving: &[1], next: Some(&[(1, 32), (2, 34)]), ..last });
+    }
+
+    #[test]
+    fn somebody_holds_when_the_holders_die() {
+        let heirs = Case { members: &[(1, 100), (2, 0), (3, 0)], gone: &[1], unsettled: true, ..Case::default() };
+        check(Case { next: Some(&[(2, 100), (3, 100)]), ..heirs });
+        check(Case { leaving: &[3], next: Some(&[(2, 100), (3, 0)]), ..heirs });
+        check(Case { leaving: &[2, 3], next: Some(&[(2, 100), (3, 100)]), ..heirs });
+    }
+
+    #[test]
+    fn a_restarted_node_takes_its_own_place() {
+        let restarted = NodeId { node: 2, generation: 2 };
+        let known = [id(1), id(2), restarted, NodeId { node: 3, generation: 4 }, NodeId { node: 3, generation: 5 }];
+        let known =
+            known.map(|id| (id, Known { id, core: true, leaving: false, alive: true, unreachable: Vec::new() }));
+        let mut gone = Gone::new(id(ME));
+        known.iter().for_each(|(id, _)| gone.met(*id));
+        let none = BTreeSet::new;
+        let facts = Facts {
+            known: &BTreeMap::from(known),
+            gone: &gone,
+            suspects: none(),
+            apart: BTreeSet::new(),
+            long_apart: BTreeSet::new(),
+            settled: true,
+            crowded: false,
+            points: 100,
+            steps: 3,
+        };
+        let next = wanted(&[member(1, 100), member(2, 100)], &facts).unwrap();
+        let at = |node, generation, points| Member { id: NodeId { node, generation }, points };
+        assert_eq!(next, [at(1, 1, 100), at(2, 2, 34), at(3, 5, 34)]);
+    }
 }
