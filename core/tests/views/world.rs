@@ -256,11 +256,13 @@ impl World {
     fn happen(&mut self, event: Event) -> Verdict {
         match event {
             Event::Tick(id) => {
-                let is_due = |node: &Node| node.views.next_tick_ms().is_some_and(|due_ms| due_ms <= self.now_ms);
+                let now_ms = self.now_ms;
+                let is_due = |node: &Node| node.views.next_tick_ms().is_some_and(|due_ms| due_ms <= now_ms);
                 if !self.nodes.get(&id).is_some_and(is_due) {
                     return Ok(());
                 }
-                self.input(id, |views, now, effects| views.tick(now, effects))
+                self.input(id, |views, now, effects| views.tick(now, effects))?;
+                if self.nodes.get(&id).is_some_and(is_due) { Err(format!("{id:?} is never done")) } else { Ok(()) }
             }
             Event::Gossip(id) => {
                 let Some(known) = self.gossip_of(id) else { return Ok(()) };
@@ -309,10 +311,8 @@ impl World {
         }
         let Some(node) = self.nodes.get(&id) else { return Ok(()) };
         self.judge.rests(id, |peer| node.views.is_gone(peer))?;
-        match next_ms {
-            Some(next_ms) if next_ms <= self.now_ms => return Err(format!("{id:?} is never done")),
-            Some(next_ms) => self.schedule(next_ms - self.now_ms, Event::Tick(id)),
-            None => {}
+        if let Some(next_ms) = next_ms {
+            self.schedule(next_ms.saturating_sub(self.now_ms), Event::Tick(id));
         }
         self.leave_if_out(id);
         Ok(())

@@ -258,11 +258,17 @@ impl Views {
         before.filter(|peer| self.may_vote(*peer) && !self.is_gone(*peer)).count() as u64
     }
 
-    /// An outsider whose view can have no successor makes room for a founding. A member stays: it may hold the last
-    /// copy of something, and gives way only where another cluster goes on.
+    /// A node whose view can have no successor makes room for a founding. A member may hold the last copy of something,
+    /// so it waits until the founding can follow at once.
     fn gives_up(&mut self, now: Now) -> bool {
+        let place = self.place();
+        let helps = || {
+            let together =
+                self.links.at(None).chain(self.links.at(place)).filter(|peer| !self.surroundings.is_edge(*peer));
+            1 + together.count() >= self.founders_needed()
+        };
         let outsider = self.view().is_some_and(|view| !view.contains(self.config.me));
-        if !outsider || !self.is_lost() {
+        if !self.is_lost() || !(outsider || helps()) {
             self.lost_since_ms = None;
             return false;
         }

@@ -47,7 +47,7 @@ pub struct Views {
     surroundings: Surroundings,
     acceptor: Acceptor,
     proposer: Proposer,
-    /// Since when this outsider's view has been lost.
+    /// Since when this node could as well begin again.
     lost_since_ms: Option<u64>,
     dissolved: bool,
     next_ms: Option<u64>,
