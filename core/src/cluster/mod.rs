@@ -1,3 +1,4 @@
-//! Which nodes are one hub, and which of them has which channel.
+//! How nodes agree on who owns what: [`view::View`] says it, and [`views::Views`] decides which view comes next.
 
 pub mod view;
+pub mod views;
