@@ -48,6 +48,11 @@ impl History {
         }
     }
 
+    /// Oldest first.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.messages.iter()
+    }
+
     /// The newest so many; `None` if there are fewer.
     pub fn last(&self, count: u64) -> Option<Vec<Arc<Message>>> {
         let skip = self.messages.len().checked_sub(usize::try_from(count).ok()?)?;

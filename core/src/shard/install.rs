@@ -32,6 +32,7 @@ impl Shard {
         let certain = direct && self.is_complete();
         let step = Step { view: view.clone(), direct, certain };
         self.sessions.clear();
+        self.listened.clear();
         self.own.clear();
         self.takeup.word = certain.then_some(self.takeup.since);
         self.takeup.groups = self.groups(&step, open.last());
@@ -52,6 +53,7 @@ impl Shard {
 
     /// A session with another node begins or ends.
     pub fn session(&mut self, now: Now, peer: NodeId, on: bool, effects: &mut Vec<Effect>) {
+        self.listened.remove(&peer);
         if on {
             self.sessions.insert(peer);
             self.begin_session(now, peer, effects);
@@ -77,6 +79,7 @@ impl Shard {
                 }
             });
         }
+        self.say_all(peer, SayAll::Listened, effects);
         self.try_all(now, effects);
         self.hear_own(now, effects);
     }

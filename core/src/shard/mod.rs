@@ -26,7 +26,7 @@ mod turn;
 mod wakeups;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -34,8 +34,11 @@ use foldhash::fast::FixedState;
 
 use crate::{
     channel::{ChannelKey, HubId},
-    cluster::view::{ClusterId, Member, NodeId, View},
+    cluster::view::{self, ClusterId, NodeId, View},
     code::ErrorCode,
+    message::Message,
+    serial::Serial,
+    session::event::Member,
     settings::hub::{Hub, Rules},
     shard::{
         cx::{Counters, Cx},
@@ -43,7 +46,7 @@ use crate::{
         peer::{Part, Say},
         request::{Ask, Effect, Request},
         slot::{Role, Slot},
-        takeup::TakeUp,
+        takeup::{Parts, TakeUp},
         wakeups::Wakeups,
     },
     time::Now,
@@ -89,6 +92,17 @@ impl Config {
     }
 }
 
+/// A channel as its owner has it.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    pub current: Serial,
+    /// The messages that are still kept, oldest first.
+    pub messages: Vec<Arc<Message>>,
+    pub members: Arc<[Member]>,
+    /// Subscribed sessions of all nodes.
+    pub occupancy: u64,
+}
+
 /// One slice of a node's channels.
 #[derive(Debug)]
 pub struct Shard {
@@ -100,6 +114,8 @@ pub struct Shard {
     takeup: TakeUp,
     /// Nodes in session with this one: the same view, and a link that lives.
     sessions: BTreeSet<NodeId>,
+    /// Which shards of a node have said in this session what they hear.
+    listened: BTreeMap<NodeId, Parts>,
     alive: BTreeSet<NodeId>,
     gone: BTreeSet<NodeId>,
     hubs: HashMap<HubId, Arc<Hub>, FixedState>,
@@ -121,6 +137,7 @@ impl Shard {
             open: Vec::new(),
             takeup: TakeUp::default(),
             sessions: BTreeSet::new(),
+            listened: BTreeMap::new(),
             alive: BTreeSet::from([config.me()]),
             gone: BTreeSet::new(),
             hubs: HashMap::with_hasher(FixedState::with_seed(config.seed)),
@@ -137,7 +154,7 @@ impl Shard {
     pub fn alone(now: Now, config: Config) -> Self {
         let mut shard = Shard::new(config);
         let cluster = ClusterId { founded_ms: now.unix_ms, chance: config.seed };
-        let members = vec![Member { id: config.me(), points: 1 }];
+        let members = vec![view::Member { id: config.me(), points: 1 }];
         // Nothing is kept yet, so nothing follows from it.
         shard.install(now, Arc::new(View::new(cluster, 1, members)), Vec::new(), &mut Vec::new());
         shard
@@ -188,6 +205,14 @@ impl Shard {
     /// The view in force; 0 before the first.
     pub fn view_number(&self) -> u64 {
         self.view.as_ref().map_or(0, |view| view.number)
+    }
+
+    /// What this shard has of a channel that it owns and is certain of.
+    pub fn inspect(&self, key: &ChannelKey) -> Option<Inspection> {
+        match &self.slots.get(key)?.role {
+            Role::Owner(channel) => Some(channel.inspect()),
+            Role::None | Role::Waiting(_) | Role::Kept(_) => None,
+        }
     }
 
     fn may_open(&self, ask: &Ask) -> bool {

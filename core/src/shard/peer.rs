@@ -212,6 +212,8 @@ pub enum SayAll {
     End { known_since: Option<u64> },
     /// What is known of the channels that this node owned in the view before, and the asker owns now?
     Ask { before: NodeId },
+    /// Everything that the node hears was said in this session.
+    Listened,
     /// All of that was said to the shard that asked.
     Answered { before: NodeId, asker: u64 },
 }

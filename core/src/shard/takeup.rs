@@ -18,7 +18,7 @@ use crate::{
     serial::Epoch,
     shard::{
         owner::Channel,
-        peer::{Move, Part, Say, SayAll, ToRelay},
+        peer::{Move, Part, Say, SayAll, ToOwner, ToRelay},
         request::Effect,
         slot::{Kept, Role},
         state::State,
@@ -130,6 +130,7 @@ impl Shard {
                 }
             }
             SayAll::Answered { .. } => {}
+            SayAll::Listened => self.has_listened(now, from, part, effects),
         }
     }
 
@@ -225,8 +226,14 @@ impl Shard {
         self.takeup.waiting.remove(key);
         if let Some(state) = state {
             let (rules, alive) = (self.rules(key), self.alive.clone());
+            let listens = |(from, ask): &(NodeId, ToOwner)| matches!(ask, ToOwner::Listen { .. }).then_some(*from);
+            let listening: BTreeSet<_> = held.iter().filter_map(listens).collect();
+            let (me, listened) = (self.config.me(), &self.listened);
+            let silent: Vec<_> = listened.iter().filter(|(_, parts)| parts.all()).map(|(node, _)| *node).collect();
+            let silent: Vec<_> = silent.into_iter().chain([me]).filter(|node| !listening.contains(node)).collect();
             self.with(now, key, effects, |slot, cx| {
                 let mut channel = Channel::new(key.clone(), rules, *state, cx);
+                silent.iter().for_each(|node| channel.listened(*node));
                 channel.lost(|node| alive.contains(&node), cx);
                 slot.role = Role::Owner(Box::new(channel));
             });
@@ -235,6 +242,22 @@ impl Shard {
             held.into_iter().for_each(|(from, ask)| cx.own.push_back((from, key.clone(), Say::Owner(ask))));
             dropped.into_iter().for_each(|node| cx.say(node, key, Say::Relay(ToRelay::Again)));
         });
+    }
+
+    /// A node has said all that it hears: what it does not name it has left.
+    fn has_listened(&mut self, now: Now, from: NodeId, part: Part, effects: &mut Vec<Effect>) {
+        let parts = self.listened.entry(from).or_default();
+        parts.add(part);
+        if !parts.all() {
+            return;
+        }
+        for key in self.keys(|slot| matches!(slot.role, Role::Owner(_))) {
+            self.with(now, &key, effects, |slot, _| {
+                if let Role::Owner(channel) = &mut slot.role {
+                    channel.listened(from);
+                }
+            });
+        }
     }
 
     fn tell_uncertain(&mut self, now: Now, key: &ChannelKey, effects: &mut Vec<Effect>) {

@@ -180,11 +180,11 @@ impl Channel {
     fn set_subscribers(&mut self, node: NodeId, subscribers: u64) {
         match self.listeners.iter_mut().position(|listening| listening.node == node) {
             Some(at) if subscribers == 0 => drop(self.listeners.swap_remove(at)),
-            Some(at) => self.listeners[at].subscribers = subscribers,
+            Some(at) => (self.listeners[at].subscribers, self.listeners[at].says) = (subscribers, true),
             None if subscribers == 0 => {}
             None => {
                 let seen = self.state.sequence;
-                self.listeners.push(Listening { node, subscribers, hears: false, seen });
+                self.listeners.push(Listening { node, subscribers, says: true, hears: false, seen });
             }
         }
     }

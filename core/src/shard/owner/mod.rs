@@ -16,6 +16,7 @@ use crate::{
     serial::Epoch,
     settings::hub::Rules,
     shard::{
+        Inspection,
         cx::Cx,
         owner::{
             copies::CopyAt,
@@ -53,6 +54,8 @@ pub struct Channel {
 struct Listening {
     node: NodeId,
     subscribers: u64,
+    /// Whether it has said in this session that it listens.
+    says: bool,
     /// Whether it has been told where it stands in this session, and hears all that follows.
     hears: bool,
     /// What has arrived there.
@@ -110,6 +113,15 @@ impl Channel {
         self.used_ms = self.used_ms.max(cx.now.mono_ms);
     }
 
+    pub fn inspect(&self) -> Inspection {
+        Inspection {
+            current: self.state.current(),
+            messages: self.state.history.all().cloned().collect(),
+            members: self.state.members.as_ref().map_or_else(|| [].into(), |members| members.list()),
+            occupancy: self.occupancy(),
+        }
+    }
+
     /// What a node that hears the channel says.
     pub fn hear(&mut self, from: NodeId, say: ToOwner, cx: &mut Cx<'_>) {
         self.used_ms = cx.now.mono_ms;
@@ -165,7 +177,7 @@ impl Channel {
     /// The session with a node ended or began: it says anew what it wants.
     pub fn session(&mut self, peer: NodeId, on: bool, cx: &mut Cx<'_>) {
         for listening in self.listeners.iter_mut().filter(|listening| listening.node == peer) {
-            listening.hears = false;
+            (listening.says, listening.hears) = (false, false);
         }
         self.waiting.retain(|waiting| waiting.from != peer);
         self.resuming.retain(|resuming| resuming.node != peer);
@@ -178,7 +190,7 @@ impl Channel {
     pub fn begin_view(&mut self, cx: &mut Cx<'_>) {
         let me = cx.me();
         for listening in self.listeners.iter_mut().filter(|listening| listening.node != me) {
-            listening.hears = false;
+            (listening.says, listening.hears) = (false, false);
         }
         self.waiting.retain(|waiting| waiting.from == me);
         self.resuming.retain(|resuming| resuming.node == me);
@@ -191,6 +203,13 @@ impl Channel {
         self.listeners.retain(|listening| lives(listening.node));
         if let Some(members) = &mut self.state.members {
             members.doubt(|node| !lives(node), cx.now.mono_ms + cx.config.restore_ms);
+        }
+    }
+
+    /// The node has said all that it hears: if this channel was not named, it has left it.
+    pub fn listened(&mut self, node: NodeId) {
+        if !self.listeners.iter().any(|listening| listening.node == node && listening.says) {
+            self.listen(node, None, 0, 0, Vec::new());
         }
     }
 
