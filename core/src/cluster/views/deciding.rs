@@ -151,7 +151,7 @@ impl Views {
     fn decided(&mut self, view: Arc<View>, effects: &mut Vec<Effect>) {
         let told = match &self.standing {
             Some(standing) => standing.next(view),
-            None => Told { view, open: Vec::new(), settled: 0 },
+            None => Told { view, open: Vec::new(), settled: 0, gone: Vec::new() },
         };
         self.install(told, effects);
     }

@@ -169,7 +169,8 @@ impl Views {
     }
 
     fn announcement(&self) -> Message {
-        self.standing.as_ref().map_or(Message::NoView, |standing| Message::Is(standing.told()))
+        let told = self.standing.as_ref().map(|standing| standing.told(|id| self.is_gone(id)));
+        told.map_or(Message::NoView, Message::Is)
     }
 
     /// A peer says where it stands.
@@ -178,6 +179,9 @@ impl Views {
             return;
         }
         let (cluster, number) = (told.view.cluster, told.view.number);
+        for id in told.gone.iter().filter(|id| told.view.contains(**id)) {
+            self.surroundings.gone.add(*id);
+        }
         self.links.says(from, Some((cluster, number)), self.place(), effects);
         let has_future = !self.has_no_future(&told.view);
         match &mut self.standing {
