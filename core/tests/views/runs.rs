@@ -10,13 +10,10 @@ fn number(name: &str, otherwise: u64) -> u64 {
 fn whatever_breaks_views_stay_one_line_and_come_to_rest() {
     let from = number("VIEWS_FROM", 0);
     let (mut installs, mut slowest_ms) = (0, 0);
-    for seed in from..from + number("VIEWS_SEEDS", 400) {
+    for seed in from..from + number("VIEWS_SEEDS", 200) {
         let outcome = run(seed, Fault::None).unwrap_or_else(|error| panic!("{error}"));
         installs += outcome.installs;
         slowest_ms = slowest_ms.max(outcome.rested_after_ms);
-        if outcome.rested_after_ms > 15_000 {
-            println!("slow {seed} {}", outcome.rested_after_ms);
-        }
     }
     println!("{installs} installs, rest after {slowest_ms} ms at most");
     assert!(installs > 0);
@@ -30,15 +27,15 @@ fn noticed(fault: Fault) -> Option<u64> {
 
 #[test]
 fn a_quorum_of_one_less_is_noticed() {
-    println!("{:?}", noticed(Fault::FakeVotes).expect("it goes unnoticed"));
+    assert!(noticed(Fault::FakeVotes).is_some());
 }
 
 #[test]
 fn a_forgotten_promise_is_noticed() {
-    println!("{:?}", noticed(Fault::ForgottenPromises).expect("it goes unnoticed"));
+    assert!(noticed(Fault::ForgottenPromises).is_some());
 }
 
 #[test]
 fn an_ignored_vote_is_noticed() {
-    println!("{:?}", noticed(Fault::IgnoredVotes).expect("it goes unnoticed"));
+    assert!(noticed(Fault::IgnoredVotes).is_some());
 }
