@@ -18,7 +18,6 @@ const REST_MS: u64 = 3_000;
 #[derive(Debug)]
 pub struct Outcome {
     pub installs: u64,
-    pub rested_after_ms: u64,
 }
 
 /// One run of a cluster: it is founded, troubled for a while, and left alone.
@@ -36,9 +35,8 @@ pub fn run(seed: u64, fault: Fault) -> Result<Outcome, String> {
     let told = |error: String| format!("seed {seed}: {error}");
     trouble(&mut world).map_err(told)?;
     world.calm_down();
-    let from_ms = world.now_ms;
     rest(&mut world).map_err(told)?;
-    Ok(Outcome { installs: world.judge.installs, rested_after_ms: world.now_ms - from_ms })
+    Ok(Outcome { installs: world.judge.installs })
 }
 
 fn trouble(world: &mut World) -> Verdict {

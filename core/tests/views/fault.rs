@@ -29,7 +29,7 @@ impl Fault {
 
     /// An answer that its sender knows nothing of, in place of the question.
     pub fn fake_answer(self, to: NodeId, message: &Message, chance: &mut Chance) -> Option<Message> {
-        if self != Fault::FakeVotes || to.node % 2 == 0 || chance.percent(30) {
+        if self != Fault::FakeVotes || to.node.is_multiple_of(2) || chance.percent(30) {
             return None;
         }
         match message {

@@ -103,7 +103,11 @@ impl Judge {
         let record = self.records.entry(id).or_default();
         let place = match message {
             Message::NoView => None,
-            Message::Is(Told { view, .. }) => Some((view.cluster, view.number)),
+            Message::Is(Told { view, gone, .. }) => {
+                let lives = gone.iter().find(|gone| !self.dead.contains(gone));
+                check(lives.is_none(), || format!("{id:?} says that {lives:?} is gone"))?;
+                Some((view.cluster, view.number))
+            }
             _ => return check(record.announced.contains(&to), || format!("{id:?} says {message:?} first to {to:?}")),
         };
         record.announced.insert(to);

@@ -10,6 +10,7 @@ mod chaos;
 mod examples;
 mod fault;
 mod judge;
+mod planned;
 mod runs;
 mod wires;
 mod world;

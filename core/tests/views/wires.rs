@@ -1,6 +1,6 @@
 //! Links between nodes: in order and without loss while they live; a break loses the end of what was under way.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use appsockets_core::cluster::{view::NodeId, views::message::Message};
 
@@ -18,6 +18,8 @@ pub enum Item {
 #[derive(Debug, Default)]
 pub struct Wires {
     wires: BTreeMap<(NodeId, NodeId), VecDeque<(u64, Item)>>,
+    /// When to look at which wire; a break may have taken what was due.
+    due: BTreeSet<(u64, NodeId, NodeId)>,
     lives: BTreeMap<(NodeId, NodeId), (u64, bool)>,
 }
 
@@ -59,20 +61,24 @@ impl Wires {
         live.map(|(pair, _)| if pair.0 == id { pair.1 } else { pair.0 }).collect()
     }
 
-    /// What is due, oldest first for each pair.
+    /// What is due, in order for each pair.
     pub fn pop_due(&mut self, now_ms: u64) -> Option<(NodeId, NodeId, Item)> {
-        let due = |wire: &VecDeque<(u64, Item)>| wire.front().map(|(due_ms, _)| *due_ms);
-        let next = self.wires.iter().filter_map(|(pair, wire)| Some((due(wire)?, *pair))).min()?;
-        let (due_ms, (from, to)) = next;
-        if due_ms > now_ms {
-            return None;
+        while let Some((due_ms, from, to)) = self.due.first().copied().filter(|(due_ms, ..)| *due_ms <= now_ms) {
+            self.due.pop_first();
+            let Some(wire) = self.wires.get_mut(&(from, to)) else { continue };
+            let item = wire.pop_front_if(|(front_ms, _)| *front_ms <= due_ms);
+            if let Some((front_ms, _)) = wire.front() {
+                self.due.insert((*front_ms, from, to));
+            }
+            if let Some((_, item)) = item {
+                return Some((from, to, item));
+            }
         }
-        let (_, item) = self.wires.get_mut(&(from, to))?.pop_front()?;
-        Some((from, to, item))
+        None
     }
 
     pub fn next_ms(&self) -> Option<u64> {
-        self.wires.values().filter_map(|wire| wire.front()).map(|(due_ms, _)| *due_ms).min()
+        self.due.first().map(|(due_ms, ..)| *due_ms)
     }
 
     /// Nothing arrives at a node that has ended.
@@ -84,7 +90,9 @@ impl Wires {
         let wire = self.wires.entry((from, to)).or_default();
         let slow = if chance.percent(5) { 300 } else { 40 };
         let earliest_ms = wire.back().map_or(0, |(due_ms, _)| *due_ms);
-        wire.push_back((earliest_ms.max(now_ms + chance.within(1, slow)), item));
+        let due_ms = earliest_ms.max(now_ms + chance.within(1, slow));
+        wire.push_back((due_ms, item));
+        self.due.insert((due_ms, from, to));
     }
 }
 

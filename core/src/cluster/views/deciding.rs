@@ -40,28 +40,26 @@ impl Views {
 
     /// Takes a message that belongs to deciding. It counts only if the sender stands where this node does.
     pub(super) fn vote(&mut self, from: NodeId, message: Message, effects: &mut Vec<Effect>) {
+        let next = self.next_number();
         let counts = self.links.is_at(from, self.place()) && self.may_vote(from) && self.may_vote(self.config.me);
         match message {
-            Message::Ask { number, ballot } => {
-                let counts = counts && number == self.next_number();
-                self.asked(from, ballot, counts, effects);
-            }
+            Message::Ask { number, ballot } => self.asked(from, ballot, counts && number == next, effects),
             Message::Accept { ballot, view } => {
                 let counts = counts && self.may_follow(&view);
                 self.told_to_accept(from, ballot, &view, counts, effects);
             }
-            Message::Promise { number, ballot, accepted } if counts && number == self.next_number() => {
-                if accepted.as_ref().is_none_or(|vote| self.may_follow(&vote.view)) {
-                    self.proposer.promised(from, ballot, accepted);
-                }
+            Message::Promise { number, ballot, accepted } if counts && number == next => {
+                self.promised(from, ballot, accepted);
             }
-            Message::Accepted { number, ballot } if counts && number == self.next_number() => {
-                self.proposer.accepted(from, ballot);
-            }
-            Message::Refused { number, promised, .. } if counts && number == self.next_number() => {
-                self.proposer.refused(promised);
-            }
+            Message::Accepted { number, ballot } if counts && number == next => self.proposer.accepted(from, ballot),
+            Message::Refused { number, promised, .. } if counts && number == next => self.proposer.refused(promised),
             _ => {}
+        }
+    }
+
+    fn promised(&mut self, from: NodeId, ballot: Ballot, accepted: Option<Vote>) {
+        if accepted.as_ref().is_none_or(|vote| self.may_follow(&vote.view)) {
+            self.proposer.promised(from, ballot, accepted);
         }
     }
 
@@ -151,7 +149,7 @@ impl Views {
     fn decided(&mut self, view: Arc<View>, effects: &mut Vec<Effect>) {
         let told = match &self.standing {
             Some(standing) => standing.next(view),
-            None => Told { view, open: Vec::new(), settled: 0 },
+            None => Told { view, open: Vec::new(), settled: 0, gone: Vec::new() },
         };
         self.install(told, effects);
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::cluster::view::NodeId;
 
-/// Nodes remembered that nobody speaks of any more.
-const FORGOTTEN_MAX: usize = 1024;
+/// Nodes remembered before those are forgotten that nobody speaks of any more.
+const REMEMBERED_MAX: usize = 1024;
 
 /// For each node the first generation that may live.
 #[derive(Debug)]
@@ -32,12 +32,15 @@ impl Gone {
         self.raise(id.node, id.generation.saturating_add(1));
     }
 
-    /// Forgets nodes that are not spoken of, if they are many.
-    pub fn bound(&mut self, spoken_of: impl Fn(u64) -> bool) {
-        if self.living.len() > FORGOTTEN_MAX {
-            let me = self.me.node;
-            self.living.retain(|node, _| *node == me || spoken_of(*node));
-        }
+    /// Whether it is time to forget some.
+    pub fn is_long(&self) -> bool {
+        self.living.len() > REMEMBERED_MAX
+    }
+
+    /// Forgets nodes that are not spoken of any more.
+    pub fn forget(&mut self, spoken_of: impl Fn(u64) -> bool) {
+        let me = self.me.node;
+        self.living.retain(|node, _| *node == me || spoken_of(*node));
     }
 
     /// Whatever is said of this node's own end is wrong: it is here.
@@ -51,7 +54,7 @@ impl Gone {
 
 #[cfg(test)]
 mod tests {
-    use super::{FORGOTTEN_MAX, Gone};
+    use super::{Gone, REMEMBERED_MAX};
     use crate::cluster::view::NodeId;
 
     fn id(node: u64, generation: u64) -> NodeId {
@@ -80,10 +83,11 @@ mod tests {
     #[test]
     fn it_is_bounded_by_what_is_spoken_of() {
         let mut gone = Gone::new(id(0, 1));
-        for node in 1..=FORGOTTEN_MAX as u64 {
+        for node in 1..=REMEMBERED_MAX as u64 {
             gone.add(id(node, 1));
         }
-        gone.bound(|node| node == 7);
+        assert!(gone.is_long());
+        gone.forget(|node| node == 7);
         assert!(gone.is_gone(id(7, 1)) && gone.is_gone(id(0, 0)) && !gone.is_gone(id(8, 1)));
     }
 }

@@ -60,6 +60,8 @@ pub struct Told {
     pub open: Vec<Arc<View>>,
     /// The last settled view; 0 if none is.
     pub settled: u64,
+    /// Members of `view` that are certainly gone: a view that can have no successor must not be taken for a living one.
+    pub gone: Vec<NodeId>,
 }
 
 /// What one node says to another. The first on each link is `NoView` or `Is`, so a receiver always knows where the

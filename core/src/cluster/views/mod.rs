@@ -9,7 +9,8 @@
 //! nodes that stand at the same view of the same cluster.
 //!
 //! The first view is decided in the same way among core nodes that know none. They may be more than were expected, so
-//! two clusters can come to be; where they meet, the younger begins again.
+//! two clusters can come to be; where they meet, the younger begins again. So does a cluster that has lost a majority
+//! for ever, because nobody alive can know whether the dead have decided another view.
 
 mod acceptor;
 mod deciding;
@@ -19,7 +20,7 @@ pub mod message;
 mod proposer;
 mod standing;
 mod surroundings;
-pub mod wanted;
+mod wanted;
 
 use std::sync::Arc;
 
@@ -54,7 +55,8 @@ pub struct Views {
 }
 
 impl Views {
-    /// A node that knows no view. Nothing happens before the first input, so [`Views::tick`] is due at once.
+    /// A node that knows no view. Nothing happens before the first input, so [`Views::tick`] is due at once. What gossip
+    /// knows already is better told before: a node that expects no other founds a cluster as soon as it can.
     pub fn new(now: Now, config: Config) -> Views {
         Views {
             config,
@@ -69,7 +71,8 @@ impl Views {
         }
     }
 
-    /// A link has come up; what the peer sent on an earlier one comes no more.
+    /// A link has come up; what the peer sent on an earlier one comes no more. One to a node that is certainly gone is
+    /// passed over.
     pub fn link_up(&mut self, now: Now, peer: NodeId, effects: &mut Vec<Effect>) {
         if self.dissolved || peer == self.config.me || self.is_gone(peer) {
             return;
@@ -169,7 +172,8 @@ impl Views {
     }
 
     fn announcement(&self) -> Message {
-        self.standing.as_ref().map_or(Message::NoView, |standing| Message::Is(standing.told()))
+        let told = self.standing.as_ref().map(|standing| standing.told(|id| self.is_gone(id)));
+        told.map_or(Message::NoView, Message::Is)
     }
 
     /// A peer says where it stands.
@@ -178,6 +182,9 @@ impl Views {
             return;
         }
         let (cluster, number) = (told.view.cluster, told.view.number);
+        for id in told.gone.iter().filter(|id| told.view.contains(**id)) {
+            self.surroundings.gone.add(*id);
+        }
         self.links.says(from, Some((cluster, number)), self.place(), effects);
         let has_future = !self.has_no_future(&told.view);
         match &mut self.standing {

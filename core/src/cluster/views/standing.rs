@@ -25,7 +25,7 @@ pub struct Standing {
 impl Standing {
     /// Of a node that knew none before.
     pub fn new(told: Told) -> Standing {
-        let Told { view, open, settled } = told;
+        let Told { view, open, settled, gone: _ } = told;
         let mut standing = Standing { view, settled: 0, open: BTreeMap::new(), served: BTreeSet::new() };
         standing.learn(&open);
         standing.settle(settled);
@@ -36,8 +36,10 @@ impl Standing {
         Some((self.view.cluster, self.view.number))
     }
 
-    pub fn told(&self) -> Told {
-        Told { view: self.view.clone(), open: self.open(), settled: self.settled }
+    /// What this node says of itself, with those members that it knows to be gone.
+    pub fn told(&self, is_gone: impl Fn(NodeId) -> bool) -> Told {
+        let gone = self.view.members.iter().map(|member| member.id).filter(|id| is_gone(*id)).collect();
+        Told { view: self.view.clone(), open: self.open(), settled: self.settled, gone }
     }
 
     /// The views from the last settled one to the one before this node's, oldest first.
@@ -56,7 +58,7 @@ impl Standing {
 
     /// What a node with the next view would say.
     pub fn next(&self, view: Arc<View>) -> Told {
-        let mut told = self.told();
+        let mut told = self.told(|_| false);
         told.open.push(std::mem::replace(&mut told.view, view));
         told
     }

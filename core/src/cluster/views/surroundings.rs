@@ -68,8 +68,10 @@ impl Surroundings {
             None => self.unheard_nodes(links),
         };
         self.silent.update(now_ms, silent);
-        let spoken_of: BTreeSet<u64> = self.spoken_of(view, links).map(|id| id.node).collect();
-        self.gone.bound(|node| spoken_of.contains(&node));
+        if self.gone.is_long() {
+            let spoken_of: BTreeSet<u64> = self.spoken_of(view, links).map(|id| id.node).collect();
+            self.gone.forget(|node| spoken_of.contains(&node));
+        }
     }
 
     fn unheard_members(&self, view: &View, links: &Links) -> BTreeSet<NodeId> {
