@@ -186,6 +186,25 @@ fn of_two_clusters_the_younger_begins_again() {
 }
 
 #[test]
+fn a_cluster_that_can_decide_nothing_any_more_gives_way() {
+    let first = view(1, &[1, 2, 3]);
+    let lost = |gone| Message::Is(Told { view: first.clone(), open: Vec::new(), settled: 0, gone });
+    let mut fresh = machine(4, 5, true);
+    fresh.link_up(at(0), id(1), &mut Vec::new());
+    assert_eq!((hears(&mut fresh, 1, lost(vec![id(2), id(3)])), fresh.view()), (vec![], None));
+    hears(&mut fresh, 1, lost(vec![id(2)]));
+    assert_eq!(fresh.view(), None);
+
+    let younger = ClusterId { founded_ms: 9_000, chance: 0 };
+    let theirs = Arc::new(View::new(younger, 1, vec![Member { id: id(9), points: 8 }]));
+    let mut member = member(&first, &[2, 3, 9]);
+    member.gone(at(2), id(2), &mut Vec::new());
+    assert_eq!(hears(&mut member, 9, is(&theirs, &[])), [session(9, false)]);
+    member.gone(at(2), id(3), &mut Vec::new());
+    assert_eq!(hears(&mut member, 9, is(&theirs, &[])).last(), Some(&Effect::Dissolve));
+}
+
+#[test]
 fn an_edge_node_learns_views_and_never_votes() {
     let (mut views, first) = (machine(9, 1, false), view(1, &[1, 2]));
     views.tick(at(5_000), &mut Vec::new());

@@ -2,7 +2,7 @@
 //!
 //! View k+1 is decided by the members of view k in one round of Paxos of its own, so no two views share a number. The
 //! members keep no state on disk: a restarted process is another node, and no member of k. What gossip and links say
-//! only gives reasons to propose ([`wanted`]); what is wrong there costs a view and never two of them.
+//! only gives reasons to propose (`wanted.rs`); what is wrong there costs a view and never two of them.
 //!
 //! The first message on every link, and on each link after every install, says where a node stands. That passes views
 //! on to whoever lacks them, and it lets every other message be judged by its sender's place: votes count only between

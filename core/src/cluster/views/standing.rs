@@ -15,7 +15,7 @@ use crate::cluster::{
 pub struct Standing {
     pub view: Arc<View>,
     pub settled: u64,
-    /// By number: the last settled view to the one before `view`. Bounded by [`super::Config::open_max`] and the number
+    /// By number: the last settled view to the one before `view`. Bounded by [`super::message::Config::open_max`] and the number
     /// of members, because beyond the former views only lose members.
     open: BTreeMap<u64, Arc<View>>,
     /// The members that have served `view`.
