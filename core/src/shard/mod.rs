@@ -21,7 +21,7 @@ pub mod request;
 mod senders;
 mod slot;
 mod state;
-mod takeup;
+pub mod takeup;
 mod turn;
 mod wakeups;
 

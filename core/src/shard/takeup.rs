@@ -62,6 +62,19 @@ pub struct Parts {
     count: u64,
 }
 
+/// What is left to do before everything is in its place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Channels whose state is not certain yet.
+    pub waiting: usize,
+    /// Channels that are not on all their copies yet.
+    pub uncopied: usize,
+    /// Nodes that are still to say what they have.
+    pub unheard: BTreeSet<NodeId>,
+    /// Whether nodes that are not members may have something better.
+    pub uncovered: bool,
+}
+
 /// What is known of a channel without a state here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -101,6 +114,24 @@ impl Shard {
             self.takeup.told_served = true;
             effects.push(Effect::Served { view: self.view_number() });
         }
+    }
+
+    /// What is left to do before everything that the view gives to this node is served, and on all its copies.
+    pub fn progress(&self) -> Progress {
+        let (waiting, uncopied) = (self.takeup.waiting.len(), self.takeup.uncopied.len());
+        let mut progress = Progress { waiting, uncopied, ..Progress::default() };
+        for (before, group) in &self.takeup.groups {
+            match group {
+                Group::Certain => {}
+                Group::Expected(_) => progress.unheard.extend([*before]),
+                Group::Lost(answered) => {
+                    let members = self.view.iter().flat_map(|view| &view.members).map(|member| member.id);
+                    progress.unheard.extend(members.filter(|member| !self.is_heard(*member, answered)));
+                    progress.uncovered |= !self.all_covered(answered);
+                }
+            }
+        }
+        progress
     }
 
     pub(super) fn standing(&self, key: &ChannelKey) -> Standing {

@@ -131,7 +131,7 @@ impl World {
         let Some(node) = self.chance.pick(&living) else { return };
         let Some(other) = self.chance.pick(&living).filter(|other| *other != node) else { return };
         let now_ms = self.now_ms;
-        if self.chance.per_mille(faults.crash) && self.may_crash(node.node) {
+        if self.chance.per_mille(faults.crash) && self.may_crash() {
             self.count("crashes");
             return self.crash(node.node);
         }
@@ -140,7 +140,7 @@ impl World {
             self.net.break_link(now_ms, node, other, &mut self.chance);
         }
         if self.chance.per_mille(faults.cut) {
-            self.cut(node.node);
+            self.cut();
         }
         if self.chance.per_mille(faults.pause) {
             let until_ms = now_ms + self.chance.between(20, 1_500);
@@ -164,24 +164,27 @@ impl World {
     }
 
     /// Whether the end of this process leaves a copy of everything.
-    fn may_crash(&mut self, node: u64) -> bool {
+    fn may_crash(&mut self) -> bool {
         if self.plan.mode == Mode::Wild {
             return self.processes.len() > 1;
         }
-        let newest = self.processes.values().map(|process| process.view_number()).max().unwrap_or(0);
-        let settled = self.processes.values().any(|process| process.views.settled() == newest && newest > 0);
+        let newest = self.processes.values().max_by_key(|process| process.view_number());
+        let living = self.living();
+        let settled = newest.is_some_and(|process| {
+            let view = process.views.view();
+            let all_live = view.is_some_and(|view| view.members.iter().all(|member| living.contains(&member.id)));
+            all_live && process.views.settled() == process.view_number()
+        });
         let leaving = self.processes.values().any(|process| process.leaving);
-        let _ = node;
         settled && !leaving && self.restart_ms.len() + 2 < self.plan.nodes as usize
     }
 
-    fn cut(&mut self, node: u64) {
+    fn cut(&mut self) {
         let now_ms = self.now_ms;
         let one_way = self.chance.per_mille(400);
         self.count(if one_way { "one-way cuts" } else { "cuts" });
         let side: Vec<_> = self.living().into_iter().filter(|_| self.chance.per_mille(400)).map(|id| id.node).collect();
         let others: Vec<_> = self.living().into_iter().map(|id| id.node).filter(|id| !side.contains(id)).collect();
-        let _ = node;
         for from in &side {
             for to in &others {
                 self.net.cuts.insert((*from, *to));

@@ -11,7 +11,7 @@ use appsockets_core::{
     fanout::Subscriber,
     message::Message,
     serial::Serial,
-    session::event::{Event, Member, Position, PresenceChange},
+    session::event::{Event, Failure, Member, Position, PresenceChange},
 };
 
 use crate::ledger::{Id, Ledger};
@@ -126,7 +126,9 @@ impl Client {
                 {
                     return Err(format!("{channel}: subscribed, and no position was told"));
                 }
-                self.refused += errors.len() as u64;
+                // Not if the client has left before the answer came.
+                let refused = |failure: &&Failure| failure.code != ErrorCode::NotSubscribed;
+                self.refused += errors.iter().filter(refused).count() as u64;
                 for failure in errors {
                     self.wanted.retain(|channel| failure.channel.as_ref() != Some(channel));
                 }

@@ -23,6 +23,8 @@ pub struct Plan {
     pub clients: usize,
     pub channels: usize,
     pub redundancy: u8,
+    /// How long an unused channel stays open, in milliseconds. Where that is short, what was in it is gone with it.
+    pub close_ms: u64,
     /// The time in which things happen, in milliseconds.
     pub active_ms: u64,
     /// The longest way of a message, in milliseconds.
@@ -44,6 +46,16 @@ pub struct Faults {
 }
 
 impl Plan {
+    /// Whether nothing acknowledged may be lost.
+    pub fn keeps_all(&self) -> bool {
+        let survives = match self.mode {
+            Mode::Planned => true,
+            Mode::OneAtATime => self.redundancy > 0,
+            Mode::Wild => false,
+        };
+        survives && self.close_ms > self.active_ms
+    }
+
     pub fn of(seed: u64) -> Plan {
         let mut chance = Chance::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
         let mode = [Mode::Planned, Mode::OneAtATime, Mode::OneAtATime, Mode::Wild][chance.below(4) as usize];
@@ -68,6 +80,7 @@ impl Plan {
             clients: chance.between(4, 9) as usize,
             channels: chance.between(2, 6) as usize,
             redundancy: [1, 1, 1, 2, 0][chance.below(5) as usize],
+            close_ms: if chance.per_mille(200) { 700 } else { 60_000 },
             active_ms: chance.between(2_000, 6_000),
             delay_ms: [1, 5, 20, 60][chance.below(4) as usize],
             faults,

@@ -20,7 +20,6 @@ use appsockets_core::{
 use crate::{chance::Chance, net::Event, plan::Plan};
 
 pub const RESTORE_MS: u64 = 1_000;
-pub const CLOSE_MS: u64 = 700;
 pub const HOLD_MS: u64 = 3_000;
 pub const OCCUPANCY_MS: u64 = 100;
 
@@ -39,6 +38,8 @@ pub struct Process {
     pub inbox: VecDeque<Event>,
     pub served: BTreeMap<u64, usize>,
     pub alive: BTreeSet<NodeId>,
+    /// Those that its shards know to be gone.
+    pub gone: BTreeSet<NodeId>,
     mono_ahead_ms: u64,
     unix_ahead_ms: u64,
     pub made: u32,
@@ -83,7 +84,7 @@ impl Process {
             open_max: 8,
         };
         let shard = |index| {
-            let mut shard = Shard::new(shard_config(id, index, plan.workers));
+            let mut shard = Shard::new(shard_config(id, index, plan));
             hubs.iter().for_each(|hub| shard.set_hub(now, hub.clone(), &mut Vec::new()));
             shard
         };
@@ -99,6 +100,7 @@ impl Process {
             inbox: VecDeque::new(),
             served: BTreeMap::new(),
             alive: BTreeSet::new(),
+            gone: BTreeSet::new(),
             mono_ahead_ms,
             unix_ahead_ms,
             made: 0,
@@ -116,16 +118,16 @@ impl Process {
 
 const UNIX_MS: u64 = 1_700_000_000_000;
 
-fn shard_config(id: NodeId, index: u64, count: u64) -> Config {
+fn shard_config(id: NodeId, index: u64, plan: &Plan) -> Config {
     Config {
         node: id.node,
         generation: id.generation,
         index,
-        count,
+        count: plan.workers,
         seed: 1,
         history: HistoryBounds { messages_max: 5_000, bytes_max: 1 << 22, unseen_max: 5_000 },
         retain_ms: 60_000,
-        close_ms: CLOSE_MS,
+        close_ms: plan.close_ms,
         occupancy_ms: OCCUPANCY_MS,
         hold_ms: HOLD_MS,
         restore_ms: RESTORE_MS,

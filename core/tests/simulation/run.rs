@@ -55,8 +55,7 @@ fn come_to_rest(world: &mut World) -> Result<(), String> {
             break;
         }
         if world.now_ms > until_ms {
-            let views: Vec<_> = world.processes.values().map(|p| (p.id, p.views.view(), p.views.settled())).collect();
-            return Err(format!("the cluster does not come to rest: {views:?}"));
+            return Err(format!("the cluster does not come to rest: {}", world.what_is_left()));
         }
     }
     for client in 0..world.clients.len() {

@@ -50,7 +50,8 @@ pub struct World {
     pub processes: BTreeMap<u64, Process>,
     pub generations: BTreeMap<u64, u64>,
     pub restart_ms: BTreeMap<u64, u64>,
-    pub ended: BTreeMap<NodeId, u64>,
+    /// When processes ended, and whether they were leaving.
+    pub ended: BTreeMap<NodeId, (u64, bool)>,
     /// Nodes that an observer takes for dead although they live, until then.
     pub suspected: BTreeMap<(u64, u64), u64>,
     pub cut_since: BTreeMap<(u64, u64), u64>,
@@ -137,7 +138,7 @@ impl World {
     pub fn crash(&mut self, node: u64) {
         let Some(process) = self.processes.remove(&node) else { return };
         self.net.end(self.now_ms, process.id, &mut self.chance);
-        self.ended.insert(process.id, self.now_ms);
+        self.ended.insert(process.id, (self.now_ms, process.leaving));
         for client in 0..self.clients.len() {
             if self.clients[client].at.is_some_and(|at| at.node == process.id) {
                 self.clients[client].disconnect();
@@ -237,10 +238,10 @@ impl World {
             })
             .collect();
         let dead = self.ended.iter().filter(|(id, _)| !self.processes.values().any(|process| process.id == **id));
-        let dead = dead.map(|(id, ended_ms)| Known {
+        let dead = dead.map(|(id, (ended_ms, leaving))| Known {
             id: *id,
             core: id.node < self.plan.nodes,
-            leaving: false,
+            leaving: *leaving,
             alive: ended_ms + 200 > now_ms,
             unreachable: Vec::new(),
         });
@@ -283,10 +284,7 @@ impl World {
                     self.views(to.node, |views, now, effects| views.link_down(now, peer, effects));
                 }
             }
-            Event::Gone { node, .. } => {
-                self.views(to.node, |views, now, effects| views.gone(now, node, effects));
-                self.shards(to.node, |shard, now, effects| shard.gone(now, node, effects));
-            }
+            Event::Gone { node, .. } => self.views(to.node, |views, now, effects| views.gone(now, node, effects)),
         }
     }
 
@@ -316,10 +314,10 @@ impl World {
         let mut effects = Vec::new();
         let Some(process) = self.processes.get_mut(&node) else { return };
         let now = process.now(self.now_ms);
-        let gone_before: Vec<_> = self.ended.keys().filter(|id| process.views.is_gone(**id)).copied().collect();
         input(&mut process.views, now, &mut effects);
-        let gone: Vec<_> =
-            self.ended.keys().filter(|id| process.views.is_gone(**id) && !gone_before.contains(id)).copied().collect();
+        let news = |id: &&NodeId| process.views.is_gone(**id) && !process.gone.contains(*id);
+        let gone: Vec<_> = self.ended.keys().filter(news).copied().collect();
+        process.gone.extend(&gone);
         for id in gone {
             self.shards(node, |shard, now, effects| shard.gone(now, id, effects));
         }

@@ -26,7 +26,13 @@ pub struct Asked {
 
 #[derive(Debug)]
 enum What {
-    Subscribe { recover: Option<Recover>, session_id: Arc<str>, attachment: u32 },
+    Subscribe {
+        recover: Option<Recover>,
+        session_id: Arc<str>,
+        attachment: u32,
+        /// The session has left meanwhile.
+        left: bool,
+    },
     ReadPresence,
 }
 
@@ -76,7 +82,7 @@ impl Relay {
             let say = ToOwner::Subscribe { number, recover, enters, subscribers: self.subscribers() };
             cx.say(owner, key, Say::Owner(say));
         }
-        let what = What::Subscribe { recover, session_id, attachment };
+        let what = What::Subscribe { recover, session_id, attachment, left: false };
         self.asks.push(Asked { number, since_ms: cx.now.mono_ms, from, token, what });
     }
 
@@ -103,6 +109,7 @@ impl Relay {
             }
             hearing.subscribers > 0
         });
+        self.note_left(&session_id, attachment);
         if self.members.get(&session_id).is_some_and(|(_, newest)| *newest <= attachment) {
             self.members.remove(&session_id);
         }
@@ -131,10 +138,18 @@ impl Relay {
 
     /// A subscription that is refused has never been.
     pub(super) fn refuse_ask(&mut self, key: &ChannelKey, asked: Asked, code: ErrorCode, cx: &mut Cx<'_>) {
-        if let What::Subscribe { session_id, attachment, .. } = &asked.what {
+        if let What::Subscribe { session_id, attachment, left: false, .. } = &asked.what {
             self.unsubscribe(key, asked.from, session_id.clone(), *attachment, cx);
         }
         asked.refuse(key, code, cx);
+    }
+
+    fn note_left(&mut self, session_id: &str, attachment: u32) {
+        for asked in &mut self.asks {
+            if let What::Subscribe { session_id: id, attachment: of, left, .. } = &mut asked.what {
+                *left |= **id == *session_id && *of == attachment;
+            }
+        }
     }
 
     /// Whether it is news. What a lower attachment says is not.
