@@ -37,7 +37,7 @@ impl Slot {
         }
         let confirm = match say {
             ToCopy::State(state) => self.keep(state, cx),
-            ToCopy::Entries { epoch, entries, seen } => match self.kept_in(epoch) {
+            ToCopy::Entries { epoch, entries, seen, mark } => match self.kept_in(epoch) {
                 Some(kept) => {
                     let (history, retain_ms) = (cx.config.history, cx.config.retain_ms);
                     let keeping = Keeping { history, retain_ms, seen };
@@ -51,7 +51,8 @@ impl Slot {
                             kept.state.apply(cx.now, entry, keeping);
                         }
                     }
-                    if follows { Confirm::Copied(kept.state.current()) } else { Confirm::Lacks }
+                    let serial = kept.state.current();
+                    if follows { Confirm::Copied { serial, mark } } else { Confirm::Lacks }
                 }
                 None => Confirm::Lacks,
             },
@@ -79,9 +80,9 @@ impl Slot {
             return Confirm::Lacks;
         }
         let state = state.taken_in(cx.now);
-        let current = state.current();
+        let serial = state.current();
         self.role = Role::Kept(Box::new(Kept { state, sealed: None, used_ms: cx.now.mono_ms }));
-        Confirm::Copied(current)
+        Confirm::Copied { serial, mark: 0 }
     }
 
     fn kept_in(&mut self, epoch: crate::serial::Epoch) -> Option<&mut Kept> {

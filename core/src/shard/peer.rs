@@ -148,11 +148,12 @@ pub struct Resume {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToCopy {
     State(Box<State>),
-    /// Numbered messages that follow each other.
+    /// Numbered messages that follow each other; or none, to ask whether the copy is still one in this view.
     Entries {
         epoch: Epoch,
         entries: Vec<Entry>,
         seen: u64,
+        mark: u64,
     },
     /// Who is attached, or no longer.
     Members {
@@ -180,7 +181,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Confirm {
     /// Everything up to this number is kept, and nothing will be confirmed under a lower view.
-    Copied(Serial),
+    Copied { serial: Serial, mark: u64 },
     /// What came does not follow what is kept here.
     Lacks,
     /// The copy has not heard of the channel for long. Is it still open?

@@ -155,7 +155,7 @@ impl Shard {
 fn opens(ask: &ToOwner) -> bool {
     match ask {
         ToOwner::Publish { .. } | ToOwner::Subscribe { .. } => true,
-        ToOwner::Listen { position, .. } => position.is_some(),
+        ToOwner::Listen { subscribers, .. } => *subscribers > 0,
         ToOwner::Enter { .. } | ToOwner::Leave { .. } | ToOwner::ReadPresence { .. } | ToOwner::Seen(_) => false,
     }
 }

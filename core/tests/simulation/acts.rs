@@ -200,7 +200,13 @@ impl World {
     fn begin_leave(&mut self, node: u64) {
         let leaving = self.processes.values().any(|process| process.leaving);
         let enough = self.processes.values().filter(|process| process.core).count() > 2;
-        if leaving || !enough || !self.restart_ms.is_empty() {
+        // One that is about to join may be a member before it knows.
+        let joined = |process: &crate::process::Process| {
+            let member = process.views.view().and_then(|view| view.member(process.id));
+            member.is_some_and(|member| member.points == 8)
+        };
+        let joined = self.processes.get(&node).is_some_and(joined);
+        if leaving || !enough || !joined || !self.restart_ms.is_empty() {
             return;
         }
         if let Some(process) = self.processes.get_mut(&node).filter(|process| process.core) {

@@ -8,7 +8,10 @@ use std::{
 use appsockets_core::{
     cluster::{
         view::NodeId,
-        views::{Views, message::Config as ViewsConfig},
+        views::{
+            Views,
+            message::{Config as ViewsConfig, Effect as ViewEffect},
+        },
     },
     fanout::{Fanout, Subscriber},
     session::Session,
@@ -37,6 +40,8 @@ pub struct Process {
     /// What came while it was paused.
     pub inbox: VecDeque<Event>,
     pub served: BTreeMap<u64, usize>,
+    /// What its views want done, in order.
+    pub wanted: VecDeque<ViewEffect>,
     pub alive: BTreeSet<NodeId>,
     /// Those that its shards know to be gone.
     pub gone: BTreeSet<NodeId>,
@@ -99,6 +104,7 @@ impl Process {
             paused_until_ms: None,
             inbox: VecDeque::new(),
             served: BTreeMap::new(),
+            wanted: VecDeque::new(),
             alive: BTreeSet::new(),
             gone: BTreeSet::new(),
             mono_ahead_ms,

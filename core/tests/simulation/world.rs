@@ -321,8 +321,13 @@ impl World {
         for id in gone {
             self.shards(node, |shard, now, effects| shard.gone(now, id, effects));
         }
-        for effect in effects {
+        // What follows from one effect comes after all that were wanted with it.
+        let Some(process) = self.processes.get_mut(&node) else { return };
+        let busy = !process.wanted.is_empty();
+        process.wanted.extend(effects);
+        while !busy && let Some(effect) = self.processes.get(&node).and_then(|process| process.wanted.front().cloned()) {
             self.carry_out_view(node, effect);
+            self.processes.get_mut(&node).and_then(|process| process.wanted.pop_front());
         }
     }
 

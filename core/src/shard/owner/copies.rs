@@ -18,6 +18,8 @@ pub struct CopyAt {
     confirmed: Option<u64>,
     /// What it was sent in this session.
     sent: Option<u64>,
+    /// The last question that it has answered in this view.
+    marked: u64,
 }
 
 impl Channel {
@@ -28,8 +30,8 @@ impl Channel {
         let before = std::mem::take(&mut self.copies);
         let known = |node| before.iter().find(|copy| copy.node == node).copied();
         let nodes = holders.into_iter().filter(|node| *node != cx.me());
-        self.copies = nodes.map(|node| known(node).unwrap_or(CopyAt { node, confirmed: None, sent: None })).collect();
-        self.copies.iter_mut().for_each(|copy| copy.sent = None);
+        self.copies = nodes.map(|node| known(node).unwrap_or(CopyAt { node, confirmed: None, sent: None, marked: 0 })).collect();
+        self.copies.iter_mut().for_each(|copy| (copy.sent, copy.marked) = (None, 0));
         self.send_copies(cx);
     }
 
@@ -43,13 +45,33 @@ impl Channel {
         let Some(copy) = self.copies.iter_mut().find(|copy| copy.node == peer) else { return };
         copy.sent = None;
         self.send_copies(cx);
+        if self.waits_for_copies() {
+            self.send_entries(peer, self.last_number(), cx);
+        }
+    }
+
+    /// Asks every copy whether it is still one. If all are, nobody has taken the channel over meanwhile: for that, one of
+    /// them must have left this view.
+    pub(super) fn ask_copies(&mut self, cx: &mut Cx<'_>) -> u64 {
+        self.mark += 1;
+        for at in 0..self.copies.len() {
+            let CopyAt { node, sent, .. } = self.copies[at];
+            if sent.is_some() {
+                self.send_entries(node, self.last_number(), cx);
+            }
+        }
+        self.mark
+    }
+
+    pub(super) fn copies_answered(&self, mark: u64) -> bool {
+        self.copies.iter().all(|copy| copy.marked >= mark)
     }
 
     /// Sends each copy what it has not been sent in this session.
     pub(super) fn send_copies(&mut self, cx: &mut Cx<'_>) {
         let last = self.last_number();
         for at in 0..self.copies.len() {
-            let CopyAt { node, confirmed, sent } = self.copies[at];
+            let CopyAt { node, confirmed, sent, .. } = self.copies[at];
             if !cx.reaches(node) {
                 continue;
             }
@@ -72,14 +94,16 @@ impl Channel {
     fn send_entries(&self, to: NodeId, after: u64, cx: &mut Cx<'_>) {
         let follows = |sequence: u64| sequence > after;
         let entries = self.unconfirmed.iter().filter(|entry| follows(entry.message.serial.sequence)).cloned().collect();
-        let say = ToCopy::Entries { epoch: self.state.epoch, entries, seen: self.keeping(cx).seen };
+        let (epoch, seen, mark) = (self.state.epoch, self.keeping(cx).seen, self.mark);
+        let say = ToCopy::Entries { epoch, entries, seen, mark };
         cx.say(to, &self.key, Say::Copy(say));
     }
 
-    pub(super) fn copied(&mut self, from: NodeId, serial: Serial) {
+    pub(super) fn copied(&mut self, from: NodeId, serial: Serial, mark: u64) {
         let Some(copy) = self.copies.iter_mut().find(|copy| copy.node == from) else { return };
         if serial.epoch == self.state.epoch {
             copy.confirmed = copy.confirmed.max(Some(serial.sequence));
+            copy.marked = copy.marked.max(mark);
         }
     }
 

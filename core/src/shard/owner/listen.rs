@@ -22,6 +22,8 @@ pub struct Waiting {
     pub from: NodeId,
     number: u64,
     recover: Option<Recover>,
+    /// The question that the copies have to answer first.
+    mark: u64,
 }
 
 /// A node that goes on hearing the channel, and is answered when the turn ends.
@@ -61,12 +63,21 @@ impl Channel {
         recover: Option<Recover>,
         enters: Option<(Member, u32)>,
         subscribers: u64,
+        cx: &mut Cx<'_>,
     ) {
         self.set_subscribers(from, subscribers);
         if let Some((member, attachment)) = enters {
             self.enter(from, member, attachment);
         }
-        self.waiting.push(Waiting { from, number, recover });
+        // Who has what is not known here may come from an owner that has taken over without this node's knowing.
+        let doubtful = matches!(recover, Some(Recover::Serial(serial)) if self.state.shared(serial).is_none());
+        let mark = if doubtful { self.ask_copies(cx) } else { 0 };
+        self.waiting.push(Waiting { from, number, recover, mark });
+    }
+
+    /// Whether a subscriber waits for an answer of the copies.
+    pub(super) fn waits_for_copies(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.mark > 0)
     }
 
     pub(super) fn enter(&mut self, from: NodeId, member: Member, attachment: u32) {
@@ -116,13 +127,16 @@ impl Channel {
 
     /// The messages of the turn are delivered by now, so a new subscriber begins after them.
     pub(super) fn answer_subscribers(&mut self, cx: &mut Cx<'_>) {
-        let waiting = std::mem::take(&mut self.waiting);
+        let (waiting, later) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| self.copies_answered(waiting.mark));
+        self.waiting = later;
+        let waiting: Vec<Waiting> = waiting;
         if waiting.is_empty() {
             return;
         }
         self.state.retained.take_if(|retained| retained.until_ms <= cx.now.mono_ms);
         let (members, occupancy) = (self.members(), self.first_occupancy());
-        for Waiting { from, number, recover } in waiting {
+        for Waiting { from, number, recover, .. } in waiting {
             let start = Box::new(self.start(recover, members.clone(), occupancy));
             self.set_hears(from, true);
             let presence = self.state.presence_version;

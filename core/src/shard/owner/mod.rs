@@ -39,6 +39,8 @@ pub struct Channel {
     /// Numbered, and not on every copy yet.
     unconfirmed: VecDeque<Entry>,
     copies: Vec<CopyAt>,
+    /// Of the last question to the copies.
+    mark: u64,
     listeners: Vec<Listening>,
     /// What became certain since listeners were told.
     accepted: Vec<Arc<Message>>,
@@ -73,6 +75,7 @@ impl Channel {
             pipeline: None,
             unconfirmed: VecDeque::new(),
             copies: Vec::new(),
+            mark: 0,
             listeners: Vec::new(),
             accepted: Vec::new(),
             waiting: Vec::new(),
@@ -135,7 +138,7 @@ impl Channel {
                 self.publish(place, uncertain, *publish, cx);
             }
             ToOwner::Subscribe { number, recover, enters, subscribers } => {
-                self.subscribe(from, number, recover, enters, subscribers);
+                self.subscribe(from, number, recover, enters, subscribers, cx);
             }
             ToOwner::Enter { member, attachment } => self.enter(from, member, attachment),
             ToOwner::Leave { session_id, attachment, subscribers } => {
@@ -149,7 +152,7 @@ impl Channel {
     /// What a copy says.
     pub fn confirmed(&mut self, from: NodeId, say: Confirm, cx: &mut Cx<'_>) {
         match say {
-            Confirm::Copied(serial) => self.copied(from, serial),
+            Confirm::Copied { serial, mark } => self.copied(from, serial, mark),
             Confirm::Lacks => self.lacks(from, cx),
             Confirm::Idle(epoch) => self.reassure(from, epoch, cx),
         }
