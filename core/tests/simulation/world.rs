@@ -325,7 +325,8 @@ impl World {
         let Some(process) = self.processes.get_mut(&node) else { return };
         let busy = !process.wanted.is_empty();
         process.wanted.extend(effects);
-        while !busy && let Some(effect) = self.processes.get(&node).and_then(|process| process.wanted.front().cloned()) {
+        while !busy && let Some(effect) = self.processes.get(&node).and_then(|process| process.wanted.front().cloned())
+        {
             self.carry_out_view(node, effect);
             self.processes.get_mut(&node).and_then(|process| process.wanted.pop_front());
         }

@@ -30,7 +30,8 @@ impl Channel {
         let before = std::mem::take(&mut self.copies);
         let known = |node| before.iter().find(|copy| copy.node == node).copied();
         let nodes = holders.into_iter().filter(|node| *node != cx.me());
-        self.copies = nodes.map(|node| known(node).unwrap_or(CopyAt { node, confirmed: None, sent: None, marked: 0 })).collect();
+        self.copies =
+            nodes.map(|node| known(node).unwrap_or(CopyAt { node, confirmed: None, sent: None, marked: 0 })).collect();
         self.copies.iter_mut().for_each(|copy| (copy.sent, copy.marked) = (None, 0));
         self.send_copies(cx);
     }

@@ -21,7 +21,6 @@ pub struct Publishes(VecDeque<Pending>);
 #[derive(Debug)]
 pub struct Pending {
     counter: u64,
-    after: u64,
     from: Listener,
     publish: Publish,
     /// The view in which it was first sent.
@@ -42,7 +41,12 @@ impl Publishes {
     /// Everything unanswered, to be sent in this view.
     pub fn again(&mut self, view: u64) -> Vec<(u64, ToOwner)> {
         let oldest = self.0.front().map_or(0, |pending| pending.counter);
-        self.0.iter_mut().map(|pending| (pending.counter, pending.say(oldest, view))).collect()
+        let mut after = 0;
+        let says = self.0.iter_mut().map(|pending| {
+            let before = std::mem::replace(&mut after, pending.counter);
+            (pending.counter, pending.say(before, oldest, view))
+        });
+        says.collect()
     }
 
     /// Those that came up to this time.
@@ -58,12 +62,12 @@ impl Pending {
         self.answer(key, Err(code), cx);
     }
 
-    fn say(&mut self, oldest: u64, view: u64) -> ToOwner {
+    fn say(&mut self, after: u64, oldest: u64, view: u64) -> ToOwner {
         let repeated_since = self.sent_in;
         self.sent_in.get_or_insert(view);
         ToOwner::Publish {
             counter: self.counter,
-            after: if self.after < oldest { 0 } else { self.after },
+            after,
             oldest,
             repeated_since,
             publish: Box::new(self.publish.clone()),
@@ -83,13 +87,13 @@ impl Relay {
     pub(super) fn publish(&mut self, key: &ChannelKey, from: Listener, publish: Publish, cx: &mut Cx<'_>) {
         let pending = &mut self.publishes.0;
         let (counter, after) = (cx.next_request(), pending.back().map_or(0, |last| last.counter));
-        let mut new = Pending { counter, after, from, publish, sent_in: None, since_ms: cx.now.mono_ms };
+        let mut new = Pending { counter, from, publish, sent_in: None, since_ms: cx.now.mono_ms };
         if pending.len() >= cx.config.held_max {
             return new.refuse(key, ErrorCode::TryAgain, cx);
         }
         if let Some(owner) = cx.owner(key) {
             let oldest = pending.front().map_or(counter, |first| first.counter);
-            cx.say(owner, key, Say::Owner(new.say(oldest, cx.view_number())));
+            cx.say(owner, key, Say::Owner(new.say(after, oldest, cx.view_number())));
         }
         self.publishes.0.push_back(new);
     }
