@@ -240,6 +240,9 @@ impl Client {
             began_ms: ledger.now_ms,
         });
         let goes_on = known.live;
+        if !goes_on {
+            known.began_ms = ledger.now_ms;
+        }
         known.live = true;
         if recovered == Some(true) {
             if known.position.sequence != serial.sequence {
