@@ -124,9 +124,10 @@ impl Client {
         ChannelKey { hub: self.hub.clone(), channel: channel.clone() }
     }
 
-    /// The connection broke. Others may still hear of what the client did a moment before.
-    pub fn broken(&mut self, now_ms: u64) {
-        let steady = self.runs.iter().filter(|(_, run)| run.live && run.began_ms + STEADY_MS < now_ms);
+    /// The connection broke. Others may still hear of what the client did a moment before, and of a node that they do not
+    /// reach they know nothing.
+    pub fn broken(&mut self, now_ms: u64, reached: bool) {
+        let steady = self.runs.iter().filter(|(_, run)| reached && run.live && run.began_ms + STEADY_MS < now_ms);
         self.steady = steady.map(|(channel, _)| channel.clone()).collect();
         self.broke_ms = now_ms;
         self.disconnect();

@@ -137,12 +137,13 @@ impl World {
 
     /// The process ends without a word.
     pub fn crash(&mut self, node: u64) {
+        let reached = self.is_reached(node);
         let Some(process) = self.processes.remove(&node) else { return };
         self.net.end(self.now_ms, process.id, &mut self.chance);
         self.ended.insert(process.id, (self.now_ms, process.leaving));
         for client in 0..self.clients.len() {
             if self.clients[client].at.is_some_and(|at| at.node == process.id) {
-                self.clients[client].broken(self.now_ms);
+                self.clients[client].broken(self.now_ms, reached);
             }
         }
         // Where only the process ended, its machine refuses connections.
@@ -154,6 +155,12 @@ impl World {
         }
         let back_ms = self.now_ms + self.chance.between(100, 2_500);
         self.restart_ms.insert(node, back_ms);
+    }
+
+    /// Whether nothing stands between a node and the others.
+    fn is_reached(&self, node: u64) -> bool {
+        let paused = self.processes.get(&node).is_some_and(|process| process.paused_until_ms.is_some());
+        !paused && !self.net.cuts.iter().any(|(from, to)| *from == node || *to == node)
     }
 
     fn tick(&mut self) {
@@ -618,7 +625,8 @@ impl World {
     /// The connection breaks, and the node notices.
     pub fn break_connection(&mut self, client: usize) {
         let Some(at) = self.clients[client].at else { return };
-        self.clients[client].broken(self.now_ms);
+        let reached = self.is_reached(at.node.node);
+        self.clients[client].broken(self.now_ms, reached);
         let Some(process) = self.processes.get_mut(&at.node.node) else { return };
         let until_ms = process.now(self.now_ms).mono_ms + RESTORE_MS;
         let worker = &mut process.workers[at.worker];
