@@ -457,6 +457,7 @@ impl World {
                 }
             }
             Effect::LetGo { place } => self.let_go(node, &place),
+            Effect::Confirm { place } => self.confirm(node, place, work),
             Effect::Answer { to, token, reply: Reply::Taken(outcome), .. } => {
                 self.taken(node, usize::from(to.worker), token.subscriber, outcome, work);
             }
