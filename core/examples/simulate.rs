@@ -62,7 +62,7 @@ fn main() -> ExitCode {
             }
             Err(mistake) => {
                 failures += 1;
-                println!("seed {seed} {:?} r{}: {mistake:.9000}", plan.mode, plan.redundancy);
+                println!("seed {seed} {:?} r{}: {mistake:.600}", plan.mode, plan.redundancy);
             }
         }
     }
