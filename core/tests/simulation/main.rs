@@ -5,12 +5,15 @@ mod acts;
 mod broken;
 mod chance;
 mod client;
+mod counting;
 mod hubs;
 mod ledger;
 mod net;
 mod plan;
 mod process;
 mod run;
+mod shrink;
+mod spelled;
 mod verdict;
 mod world;
 
