@@ -4,8 +4,23 @@ use crate::plan::{Mode, Plan};
 
 /// The names of all that a plan holds besides its seed.
 pub const NAMES: [&str; 17] = [
-    "mode", "nodes", "edges", "workers", "clients", "channels", "redundancy", "close", "active", "delay", "crash",
-    "break", "cut", "pause", "suspect", "leave", "quiet",
+    "mode",
+    "nodes",
+    "edges",
+    "workers",
+    "clients",
+    "channels",
+    "redundancy",
+    "close",
+    "active",
+    "delay",
+    "crash",
+    "break",
+    "cut",
+    "pause",
+    "suspect",
+    "leave",
+    "quiet",
 ];
 
 const MODES: [(&str, Mode); 3] = [("planned", Mode::Planned), ("one", Mode::OneAtATime), ("wild", Mode::Wild)];
