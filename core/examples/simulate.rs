@@ -27,6 +27,8 @@ mod options;
 mod plan;
 #[path = "../tests/simulation/process.rs"]
 mod process;
+#[path = "../tests/simulation/restoring.rs"]
+mod restoring;
 #[path = "../tests/simulation/run.rs"]
 mod run;
 #[path = "../tests/simulation/shrink.rs"]

@@ -11,6 +11,7 @@ mod ledger;
 mod net;
 mod plan;
 mod process;
+mod restoring;
 mod run;
 mod shrink;
 mod spelled;
