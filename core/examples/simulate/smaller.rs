@@ -30,7 +30,7 @@ pub fn show(plan: &Plan, fault: Fault) {
     if mistake.is_empty() {
         println!("none was found in {runs} runs");
     } else {
-        println!("{runs} runs later: {smallest:?}\n{mistake:.9000}");
+        println!("{runs} runs later: {smallest:?}\n{mistake:.3000}");
         println!("to see it again: cargo xtask sim --seed {} --plan '{}'", smallest.seed, spelled::spell(&smallest));
     }
 }

@@ -49,7 +49,7 @@ impl Summary {
             }
             Err(mistake) => {
                 self.failed += 1;
-                println!("seed {} ({:?}, redundancy {}): {mistake:.9000}", plan.seed, plan.mode, plan.redundancy);
+                println!("seed {} ({:?}, redundancy {}): {mistake:.3000}", plan.seed, plan.mode, plan.redundancy);
                 println!("to see it again: cargo xtask sim --seed {} --trace", plan.seed);
             }
         }

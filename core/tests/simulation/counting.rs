@@ -117,11 +117,7 @@ impl World {
                 let view = self.view_of(me);
                 self.once(Fact::Uncovered(view, key.clone()), "uncovered channels");
             }
-            Effect::Notify { .. }
-            | Effect::Deliver { .. }
-            | Effect::Reposition { .. }
-            | Effect::Served { .. }
-            | Effect::Store { .. } => {}
+            _ => {}
         }
     }
 
@@ -185,7 +181,7 @@ impl World {
             SayAll::End { known_since: None } => {
                 self.once(Fact::Uncertain(me, view), "shards that said they were not certain");
             }
-            SayAll::End { .. } | SayAll::Listened | SayAll::Answered { .. } => {}
+            _ => {}
         }
     }
 
@@ -197,7 +193,7 @@ impl World {
                 self.count("publishes sent again to an owner");
             }
             Say::Move(Move::Fetch) => self.count("states fetched"),
-            Say::Owner(_) | Say::Confirm(_) | Say::Move(_) => {}
+            _ => {}
         }
     }
 
@@ -224,7 +220,7 @@ impl World {
                     self.once(Fact::Closed(me, key.clone(), *epoch), "idle closes");
                 }
             }
-            ToCopy::Members { .. } => {}
+            _ => {}
         }
     }
 
@@ -250,11 +246,7 @@ impl World {
             ToRelay::Subscribed { outcome: Ok(start), .. } => self.sees_owned(me, view, key, start.current.epoch),
             ToRelay::Again => self.count("nodes told to say everything again"),
             ToRelay::Uncertain => self.once(Fact::Uncovered(view, key.clone()), "uncovered channels"),
-            ToRelay::Published { .. }
-            | ToRelay::Subscribed { .. }
-            | ToRelay::Deliver(_)
-            | ToRelay::Notice { .. }
-            | ToRelay::Presence { .. } => {}
+            _ => {}
         }
     }
 
@@ -270,7 +262,7 @@ impl World {
             Reply::Subscribed(Ok(start)) if self.serves(me.node, key) => {
                 self.sees_owned(me, view, key, start.current.epoch);
             }
-            Reply::Published(_) | Reply::Subscribed(_) | Reply::Presence(_) => {}
+            _ => {}
         }
     }
 

@@ -94,7 +94,8 @@ fn let_go(world: &mut World) -> Result<(), String> {
     for client in 0..world.clients.len() {
         world.close(client);
     }
-    world.pass(130_000);
+    // Keys are forgotten after two minutes, and the node of a lost session is asked for it in that time.
+    world.pass(250_000);
     check(world, "letting go")?;
     world.judge_emptiness()
 }

@@ -163,7 +163,11 @@ impl World {
     /// Whether nothing stands between a node and the others.
     fn is_reached(&self, node: u64) -> bool {
         let paused = self.processes.get(&node).is_some_and(|process| process.paused_until_ms.is_some());
-        !paused && !self.net.cuts.iter().any(|(from, to)| *from == node || *to == node)
+        let newest = self.processes.values().map(|process| process.view_number()).max();
+        let links = self.processes.get(&node).is_some_and(|process| {
+            Some(process.view_number()) == newest && process.links.len() + 1 == self.processes.len()
+        });
+        !paused && links && !self.net.cuts.iter().any(|(from, to)| *from == node || *to == node)
     }
 
     fn tick(&mut self) {
