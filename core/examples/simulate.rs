@@ -1,6 +1,13 @@
 //! Runs the simulation of `core/tests/simulation` for as many seeds as one likes. See `cargo xtask sim` and
 //! `docs/simulation.md`.
 
+#![expect(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a command of a crate that does no I/O: it prints, and knows when to end"
+)]
+
 #[path = "../tests/simulation/acts.rs"]
 mod acts;
 #[path = "simulate/bounded.rs"]

@@ -214,11 +214,9 @@ impl World {
                     self.counting.numbered.entry(publish).or_insert(me);
                 }
             }
-            ToCopy::Drop { epoch } => {
-                // An idle copy that is none any more is told so too.
-                if !self.counting.facts.contains(&Fact::Idle(me, to, key.clone())) {
-                    self.once(Fact::Closed(me, key.clone(), *epoch), "idle closes");
-                }
+            // An idle copy that is none any more is told so too.
+            ToCopy::Drop { epoch } if !self.counting.facts.contains(&Fact::Idle(me, to, key.clone())) => {
+                self.once(Fact::Closed(me, key.clone(), *epoch), "idle closes");
             }
             _ => {}
         }
