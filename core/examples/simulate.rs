@@ -1,19 +1,35 @@
-//! Runs the simulation of `core/tests/simulation` for as many seeds as one likes. See `cargo xtask sim`.
+//! Runs the simulation of `core/tests/simulation` for as many seeds as one likes. See `cargo xtask sim` and
+//! `docs/simulation.md`.
+
+#![expect(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a command of a crate that does no I/O: it prints, and knows when to end"
+)]
 
 #[path = "../tests/simulation/acts.rs"]
 mod acts;
+#[path = "simulate/bounded.rs"]
+mod bounded;
 #[path = "../tests/simulation/broken.rs"]
 mod broken;
 #[path = "../tests/simulation/chance.rs"]
 mod chance;
 #[path = "../tests/simulation/client.rs"]
 mod client;
+#[path = "../tests/simulation/counting.rs"]
+mod counting;
 #[path = "../tests/simulation/hubs.rs"]
 mod hubs;
 #[path = "../tests/simulation/ledger.rs"]
 mod ledger;
+#[path = "simulate/many.rs"]
+mod many;
 #[path = "../tests/simulation/net.rs"]
 mod net;
+#[path = "simulate/options.rs"]
+mod options;
 #[path = "../tests/simulation/plan.rs"]
 mod plan;
 #[path = "../tests/simulation/process.rs"]
@@ -22,50 +38,58 @@ mod process;
 mod restoring;
 #[path = "../tests/simulation/run.rs"]
 mod run;
+#[path = "../tests/simulation/shrink.rs"]
+mod shrink;
+#[path = "simulate/smaller.rs"]
+mod smaller;
+#[path = "../tests/simulation/spelled.rs"]
+mod spelled;
+#[path = "simulate/summary.rs"]
+mod summary;
 #[path = "../tests/simulation/verdict.rs"]
 mod verdict;
 #[path = "../tests/simulation/world.rs"]
 mod world;
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::process::ExitCode;
 
-use broken::Fault;
+use options::{Options, Seeds};
 use plan::Plan;
+use summary::Summary;
+
+/// Failing seeds that are made smaller; the others most likely show the same.
+const SHRUNK_MAX: usize = 3;
 
 fn main() -> ExitCode {
-    let arguments: Vec<u64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
-    let trace = std::env::args().any(|text| text == "--trace");
-    let (first, count) = match arguments[..] {
-        [first] => (first, 1),
-        [first, count] => (first, count),
-        _ => (0, 1_000),
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(mistake) => {
+            eprintln!("error: {mistake}");
+            return ExitCode::from(2);
+        }
     };
-    let (mut failures, mut total) = (0, BTreeMap::<String, u64>::new());
-    for seed in first..first + count {
-        let plan = Plan::of(seed);
-        if count == 1 {
-            println!("{plan:?}");
-        }
-        match run::run(&plan, Fault::None, trace) {
-            Ok(tally) => {
-                for (what, number) in tally.counts {
-                    *total.entry(what.to_owned()).or_default() += number;
-                }
-                for (what, number) in [
-                    ("steps", tally.steps),
-                    ("messages between nodes", tally.sent),
-                    ("messages heard", tally.heard),
-                    ("publishes acknowledged", tally.acked),
-                ] {
-                    *total.entry(what.to_owned()).or_default() += number;
-                }
-            }
-            Err(mistake) => {
-                failures += 1;
-                println!("seed {seed} {:?} r{}: {mistake:.600}", plan.mode, plan.redundancy);
-            }
-        }
+    let mut summary = Summary::default();
+    let failed = match &options.seeds {
+        Seeds::One(plan) => one(plan, &options, &mut summary),
+        Seeds::Many { from, count, minutes } => many::run(*from, *count, *minutes, options.fault, &mut summary),
+    };
+    summary.print();
+    if options.shrinks() {
+        failed.iter().take(SHRUNK_MAX).for_each(|plan| smaller::show(plan, options.fault));
     }
-    println!("{count} seeds, {failures} failed; {total:#?}");
-    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One run, which may be told step by step. Returns its plan if it fails.
+fn one(plan: &Plan, options: &Options, summary: &mut Summary) -> Vec<Plan> {
+    println!("{plan:?}");
+    let outcome = if options.trace {
+        // A trace is watched and can be ended by hand.
+        run::run(plan, options.fault, true)
+    } else {
+        bounded::run(plan, options.fault)
+    };
+    let failed = outcome.is_err();
+    summary.add(plan, outcome);
+    failed.then(|| plan.clone()).into_iter().collect()
 }

@@ -27,6 +27,7 @@ use crate::{
     broken::Fault,
     chance::Chance,
     client::{At, Client},
+    counting::Counting,
     hubs,
     ledger::Ledger,
     net::{Event, Net, Payload},
@@ -60,6 +61,7 @@ pub struct World {
     pub ledger: Ledger,
     pub mistakes: Vec<String>,
     pub counts: BTreeMap<&'static str, u64>,
+    pub counting: Counting,
     pub config: session::Config,
     pub ids: u64,
     pub trace: bool,
@@ -85,6 +87,7 @@ impl World {
             ledger: Ledger::default(),
             mistakes: Vec::new(),
             counts: BTreeMap::new(),
+            counting: Counting::default(),
             config: hubs::session_config(),
             ids: 0,
             trace: false,
@@ -309,12 +312,14 @@ impl World {
             Body::All { .. } => None,
         };
         let mut index = 0;
+        let arrival = self.watch_arrival(node, from, &message);
         self.shards(node, |shard, now, effects| {
             if only.is_none_or(|only| only == index) {
                 shard.receive(now, from, message.clone(), effects);
             }
             index += 1;
         });
+        self.watch_taken(arrival);
     }
 
     /// Lets the views of a process take an input, and does what follows.
@@ -345,6 +350,7 @@ impl World {
     }
 
     fn carry_out_view(&mut self, node: u64, effect: ViewEffect) {
+        self.watch_views(node, &effect);
         match effect {
             ViewEffect::Send { to, message } => self.transmit(node, to, Payload::View(message)),
             ViewEffect::Install { view, open } => {
@@ -423,6 +429,7 @@ impl World {
     }
 
     fn carry_out_shard(&mut self, node: u64, _index: usize, effect: Effect, work: &mut VecDeque<Work>) {
+        self.watch(node, &effect);
         match effect {
             Effect::Send { to, message } => {
                 if self.trace {

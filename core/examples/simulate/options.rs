@@ -1,0 +1,56 @@
+//! What is asked on the command line. `cargo xtask sim --help` explains it.
+
+use crate::{broken::Fault, plan::Plan, spelled};
+
+pub struct Options {
+    pub seeds: Seeds,
+    /// Print every message between nodes and every event that a client is told.
+    pub trace: bool,
+    /// A plan was given: it is run as it is.
+    given: bool,
+    /// What is broken on purpose.
+    pub fault: Fault,
+}
+
+pub enum Seeds {
+    One(Box<Plan>),
+    Many { from: u64, count: Option<u64>, minutes: Option<u64> },
+}
+
+/// What is run if nothing is asked.
+const COUNT: u64 = 1_000;
+
+impl Options {
+    pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
+        let (mut seed, mut count, mut from, mut minutes) = (None, None, 0, None);
+        let (mut trace, mut text) = (false, None);
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            match &*word {
+                "--trace" => trace = true,
+                "--seed" => seed = Some(number(&value()?)?),
+                "--seeds" => count = Some(number(&value()?)?),
+                "--from" => from = number(&value()?)?,
+                "--minutes" => minutes = Some(number(&value()?)?),
+                "--plan" => text = Some(value()?),
+                _ => return Err(format!("{word}: not an option")),
+            }
+        }
+        let seeds = match seed {
+            Some(seed) => Seeds::One(Box::new(spelled::parse(seed, text.as_deref().unwrap_or(""))?)),
+            None if text.is_some() || trace => return Err("--plan and --trace need a --seed".to_owned()),
+            None if count.is_none() && minutes.is_none() => Seeds::Many { from, count: Some(COUNT), minutes },
+            None => Seeds::Many { from, count, minutes },
+        };
+        Ok(Options { seeds, trace, given: text.is_some(), fault: Fault::None })
+    }
+
+    /// Whether a failing plan is made smaller.
+    pub fn shrinks(&self) -> bool {
+        !self.trace && !self.given
+    }
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text}: not a number"))
+}
