@@ -25,7 +25,12 @@ mod verdict;
 #[path = "../tests/simulation/world.rs"]
 mod world;
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
 
 use broken::Fault;
 use plan::Plan;
@@ -33,6 +38,8 @@ use plan::Plan;
 fn main() -> ExitCode {
     let arguments: Vec<u64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
     let trace = std::env::args().any(|text| text == "--trace");
+    // Ends at the first seed that fails.
+    let only_first = std::env::args().any(|text| text == "--first");
     let (first, count) = match arguments[..] {
         [first] => (first, 1),
         [first, count] => (first, count),
@@ -44,7 +51,8 @@ fn main() -> ExitCode {
         if count == 1 {
             println!("{plan:?}");
         }
-        match run::run(&plan, Fault::None, trace) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| run::run(&plan, Fault::None, trace)));
+        match outcome.unwrap_or_else(|panic| Err(said(&*panic))) {
             Ok(tally) => {
                 for (what, number) in tally.counts {
                     *total.entry(what.to_owned()).or_default() += number;
@@ -61,9 +69,18 @@ fn main() -> ExitCode {
             Err(mistake) => {
                 failures += 1;
                 println!("seed {seed} {:?} r{}: {mistake:.3000}", plan.mode, plan.redundancy);
+                if only_first {
+                    return ExitCode::FAILURE;
+                }
             }
         }
     }
     println!("{count} seeds, {failures} failed; {total:#?}");
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    format!("panic: {}", text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
 }

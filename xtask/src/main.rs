@@ -18,6 +18,7 @@ mod process;
 mod region;
 mod root;
 mod rules;
+mod sim;
 mod test;
 mod tools;
 
@@ -43,6 +44,8 @@ enum Command {
     Autobahn(autobahn::Options),
     /// Feed the decoders with chance
     Fuzz(fuzz::Options),
+    /// Let whole clusters live and fail in one thread
+    Sim(sim::Options),
     /// Measure what the node costs, beside servers that do as little as can be done
     Bench(bench::Options),
     /// Kill a node again and again, and look for what it had acknowledged
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Generate => generate::run(),
         Command::Autobahn(options) => autobahn::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Sim(options) => sim::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Durability(options) => durability::run(&options),
     };
