@@ -18,6 +18,8 @@ mod net;
 mod plan;
 #[path = "../tests/simulation/process.rs"]
 mod process;
+#[path = "../tests/simulation/restoring.rs"]
+mod restoring;
 #[path = "../tests/simulation/run.rs"]
 mod run;
 #[path = "../tests/simulation/verdict.rs"]

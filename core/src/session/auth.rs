@@ -60,6 +60,9 @@ impl Session {
         }
         let changed = self.identity.as_ref() != Some(&identity);
         self.identity = Some(identity);
+        if changed {
+            cx.effects.push(Effect::Changed);
+        }
         self.auth_until_ms = None;
         self.revoke(cx);
         if changed {

@@ -37,9 +37,12 @@ pub enum Effect {
     Detach {
         key: ChannelKey,
     },
+    /// What others keep of the session is no longer true: see [`super::Session::record`].
+    Changed,
     /// Answered by [`super::Session::authenticated`].
     Authenticate(Credentials),
-    /// Answered by [`super::Session::restored`] or [`super::Session::not_restored`].
+    /// Answered by [`super::Session::restored`], [`super::Session::restored_elsewhere`] or
+    /// [`super::Session::not_restored`].
     Restore {
         restore_key: Arc<str>,
         positions: Vec<SubscribeInfo>,

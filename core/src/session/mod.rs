@@ -3,6 +3,7 @@
 mod auth;
 pub mod effect;
 pub mod event;
+pub mod record;
 pub mod request;
 mod requests;
 mod restore;

@@ -10,6 +10,7 @@ use crate::{
         Context, Session,
         effect::Effect,
         event::{Event, Failure},
+        record::{Kept, NUMBERS_UNTOLD, Record},
         request::{Recover, SubscribeInfo},
     },
     shard::request::{Ask, Listener},
@@ -66,30 +67,51 @@ impl Session {
         }
     }
 
+    /// Goes on as a session of another node, of which the cluster has kept this. The node that held it lets it go.
+    pub fn restored_elsewhere(&mut self, record: &Record, positions: &[SubscribeInfo], cx: &mut Context<'_>) {
+        if !self.go_on_as(record, positions, &[], cx) {
+            self.not_restored(cx);
+        }
+    }
+
     fn take_over(&mut self, carried: Carried, positions: &[SubscribeInfo], cx: &mut Context<'_>) -> bool {
         let Carried { session: old, positions: sent, from } = carried;
-        let expired = old.expires_unix_ms().is_some_and(|unix_ms| unix_ms <= cx.now.unix_ms);
-        if old.hub.id != self.hub.id || expired {
-            release(&old, from, cx);
+        let goes_on = self.go_on_as(&old.record(), positions, &sent, cx);
+        if goes_on {
+            self.bucket = old.bucket;
+        }
+        release(&old, from, cx);
+        goes_on
+    }
+
+    /// Its subscriptions are asked for anew, under numbers that are higher than any that it had.
+    fn go_on_as(
+        &mut self,
+        record: &Record,
+        positions: &[SubscribeInfo],
+        sent: &[(ChannelName, Serial)],
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let expires = record.identity.as_ref().and_then(|identity| identity.expires_unix_ms);
+        if record.hub != self.hub.id || expires.is_some_and(|unix_ms| unix_ms <= cx.now.unix_ms) {
             return false;
         }
         self.give_up_subscriptions(cx);
-        self.id = old.id.clone();
-        self.identity = old.identity.clone();
-        self.bucket = old.bucket;
-        self.number = self.number.max(old.number);
+        self.id = record.id.clone();
+        self.identity = record.identity.clone();
+        self.number = self.number.max(record.number.saturating_add(NUMBERS_UNTOLD));
         self.demand_authentication(cx);
-        let allowed: Vec<_> = old.subscriptions.iter().filter(|s| self.may_hear(&s.channel)).collect();
+        let allowed: Vec<_> = record.subscriptions.iter().filter(|kept| self.may_hear(&kept.channel)).collect();
         cx.tell(Event::Restored {
             session_id: self.id.clone(),
             identity: self.identity.clone(),
-            channels: allowed.iter().map(|subscription| subscription.channel.clone()).collect(),
+            channels: allowed.iter().map(|kept| kept.channel.clone()).collect(),
         });
-        for subscription in allowed {
-            let recover = last_known(&subscription.channel, positions, &sent);
-            self.ask_subscribe(subscription.channel.clone(), recover, None, subscription.automatic, cx);
+        cx.effects.push(Effect::Changed);
+        for Kept { channel, automatic } in allowed {
+            let recover = last_known(channel, positions, sent);
+            self.ask_subscribe(channel.clone(), recover, None, *automatic, cx);
         }
-        release(&old, from, cx);
         self.join_user_channel(cx);
         true
     }

@@ -96,6 +96,7 @@ impl Session {
             }
             Err(code) => {
                 self.subscriptions.remove(at);
+                cx.effects.push(Effect::Changed);
                 if request.is_none() {
                     // No request waits for the answer: it is the node that subscribed the session.
                     tell_ended(vec![channel.clone()], code, cx);
@@ -208,7 +209,10 @@ impl Session {
                 let old = std::mem::replace(&mut self.subscriptions[at], subscription);
                 self.tell_owner_of_leave(&old, cx);
             }
-            Err(at) => self.subscriptions.insert(at, subscription),
+            Err(at) => {
+                self.subscriptions.insert(at, subscription);
+                cx.effects.push(Effect::Changed);
+            }
         }
     }
 
@@ -232,6 +236,7 @@ impl Session {
     fn leave(&mut self, channel: &ChannelName, code: ErrorCode, cx: &mut Context<'_>) -> bool {
         let Ok(at) = self.find(channel) else { return false };
         let subscription = self.subscriptions.remove(at);
+        cx.effects.push(Effect::Changed);
         self.tell_owner_of_leave(&subscription, cx);
         if let State::Pending(request) = subscription.state {
             self.resolve(request, channel, Err(code), cx);

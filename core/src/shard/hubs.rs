@@ -16,7 +16,7 @@ impl Shard {
         let keys: Vec<_> = self.slots.keys().filter(|key| key.hub == hub.id).cloned().collect();
         self.hubs.insert(hub.id.clone(), hub.clone());
         for key in keys {
-            let rules = hub.rules(&key.channel);
+            let rules = &self.rules(&key);
             self.with(now, &key, effects, |slot, cx| {
                 if let Role::Owner(channel) = &mut slot.role {
                     channel.set_rules(rules, cx);

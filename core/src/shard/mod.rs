@@ -19,6 +19,7 @@ mod receive;
 mod relay;
 pub mod request;
 mod senders;
+mod session;
 mod slot;
 mod state;
 pub mod takeup;
@@ -38,7 +39,7 @@ use crate::{
     code::ErrorCode,
     message::Message,
     serial::Serial,
-    session::event::Member,
+    session::{event::Member, record},
     settings::hub::{Hub, Rules},
     shard::{
         cx::{Counters, Cx},
@@ -167,7 +168,7 @@ impl Shard {
             return relay::refuse(&key, from, &ask, ErrorCode::TryAgain, effects);
         }
         let presence = self.rules(&key).presence;
-        let opens = matches!(ask, Ask::Publish(_) | Ask::Subscribe(_) | Ask::ReadPresence { .. });
+        let opens = opens(&ask);
         self.with(now, &key, effects, |slot, cx| {
             if opens || slot.relay.is_some() {
                 slot.relay.get_or_insert_default().ask(&key, from, ask, presence, cx);
@@ -216,14 +217,13 @@ impl Shard {
     }
 
     fn may_open(&self, ask: &Ask) -> bool {
-        let needs_room = matches!(ask, Ask::Publish(_) | Ask::Subscribe(_) | Ask::ReadPresence { .. });
-        !needs_room || self.slots.len() < self.config.channels_max
+        !opens(ask) || self.slots.len() < self.config.channels_max
     }
 
     /// The rules in force for a channel. Of a hub that is not known here nothing is allowed.
     fn rules(&self, key: &ChannelKey) -> Arc<Rules> {
         match self.hubs.get(&key.hub) {
-            Some(hub) => hub.rules(&key.channel).clone(),
+            Some(hub) => rules_of(hub, key),
             None => Arc::new(Rules::CLOSED),
         }
     }
@@ -275,5 +275,21 @@ impl Shard {
 
     fn keys(&self, which: impl Fn(&Slot) -> bool) -> Vec<ChannelKey> {
         self.slots.iter().filter(|(_, slot)| which(slot)).map(|(key, _)| key.clone()).collect()
+    }
+}
+
+/// Whether a relay is needed for it.
+fn opens(ask: &Ask) -> bool {
+    match ask {
+        Ask::Publish(_) | Ask::Subscribe(_) | Ask::ReadPresence { .. } | Ask::Keep { .. } | Ask::Take { .. } => true,
+        Ask::Enter { .. } | Ask::Unsubscribe { .. } => false,
+    }
+}
+
+/// A place for a session has rules of its own: nobody hears it, and one other node keeps it too.
+fn rules_of(hub: &Hub, key: &ChannelKey) -> Arc<Rules> {
+    match record::restore_key(key) {
+        Some(_) => Arc::new(Rules { redundancy: 1, ..Rules::CLOSED }),
+        None => hub.rules(&key.channel).clone(),
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     code::ErrorCode,
     message::Message,
     serial::{Epoch, Serial},
-    session::{event::Member, request::Recover},
+    session::{event::Member, record::Record, request::Recover},
     shard::{
         delivery::Delivery,
         keys::KeyEntry,
@@ -74,7 +74,7 @@ pub enum ToOwner {
         oldest: u64,
         /// The view in which it was first sent, if it was sent before.
         repeated_since: Option<u64>,
-        publish: Box<Publish>,
+        what: Submission,
     },
     Subscribe {
         number: u64,
@@ -99,6 +99,20 @@ pub enum ToOwner {
     Seen(Serial),
 }
 
+/// What an owner numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Submission {
+    Message(Box<Publish>),
+    Session(SessionOp),
+}
+
+/// What becomes of the session that is kept at a place.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SessionOp {
+    Keep(Option<Arc<Record>>),
+    Take,
+}
+
 /// From a channel's owner to a node that hears it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToRelay {
@@ -121,6 +135,13 @@ pub enum ToRelay {
         number: u64,
         outcome: Result<Arc<[Member]>, ErrorCode>,
     },
+    /// What a `Take` has taken; the outcome follows.
+    Taken {
+        counter: u64,
+        record: Arc<Record>,
+    },
+    /// The session that the node has there goes on elsewhere.
+    LetGo,
     /// The channel's state is not certain yet: what was asked waits, or was refused.
     Uncertain,
     /// More was asked than could wait: say everything anew.
@@ -173,6 +194,8 @@ pub struct Entry {
     pub message: Arc<Message>,
     pub retain: bool,
     pub key: Option<KeyEntry>,
+    /// For what is no message and goes to nobody.
+    pub session: Option<SessionOp>,
     pub sender: NodeId,
     pub counter: u64,
 }

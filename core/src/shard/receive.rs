@@ -8,7 +8,7 @@ use crate::{
     shard::{
         cx::Cx,
         owner::Channel,
-        peer::{Body, Confirm, PeerMessage, Say, ToCopy, ToOwner, ToRelay},
+        peer::{Body, Confirm, PeerMessage, Say, SessionOp, Submission, ToCopy, ToOwner, ToRelay},
         request::Effect,
         slot::{Role, Slot},
         takeup::Standing,
@@ -43,6 +43,7 @@ impl Shard {
             Say::Owner(ask) if owner == self.config.me() => self.asked(now, from, key, ask, effects),
             Say::Confirm(confirm) if owner == self.config.me() => self.confirmed(now, from, key, confirm, effects),
             Say::Move(say) => self.moved(now, from, key, say, effects),
+            Say::Relay(ToRelay::LetGo) if from == owner => effects.push(Effect::LetGo { place: key.clone() }),
             Say::Relay(say) if from == owner => {
                 self.quietly_if(now, key, effects, |relay, cx| relay.hear(key, say, cx))
             }
@@ -121,13 +122,14 @@ impl Shard {
         Ok(())
     }
 
-    /// In a channel that is not open nobody is present.
+    /// In a channel that is not open nobody is present, and at a place that is not open no session is kept.
     fn answer_unopened(&mut self, now: Now, from: NodeId, key: &ChannelKey, ask: ToOwner, effects: &mut Vec<Effect>) {
-        if let ToOwner::ReadPresence { number } = ask {
-            self.with(now, key, effects, |_, cx| {
-                cx.say(from, key, Say::Relay(ToRelay::Presence { number, outcome: Ok([].into()) }));
-            });
-        }
+        let say = match ask {
+            ToOwner::ReadPresence { number } => ToRelay::Presence { number, outcome: Ok([].into()) },
+            ToOwner::Publish { counter, .. } => ToRelay::Published { counter, outcome: Err(ErrorCode::RestoreFailed) },
+            _ => return,
+        };
+        self.with(now, key, effects, |_, cx| cx.say(from, key, Say::Relay(say)));
     }
 
     pub(super) fn refuse_unopened(
@@ -154,6 +156,7 @@ impl Shard {
 /// Whether a channel is opened for it. Who listens to one that is gone is told so by the new one.
 fn opens(ask: &ToOwner) -> bool {
     match ask {
+        ToOwner::Publish { what: Submission::Session(SessionOp::Keep(None) | SessionOp::Take), .. } => false,
         ToOwner::Publish { .. } | ToOwner::Subscribe { .. } => true,
         ToOwner::Listen { subscribers, .. } => *subscribers > 0,
         ToOwner::Enter { .. } | ToOwner::Leave { .. } | ToOwner::ReadPresence { .. } | ToOwner::Seen(_) => false,

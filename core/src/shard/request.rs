@@ -11,6 +11,7 @@ use crate::{
     serial::Serial,
     session::{
         event::{Member, PresenceChange},
+        record::Record,
         request::Recover,
     },
     shard::{delivery::Delivery, peer::PeerMessage},
@@ -55,6 +56,14 @@ pub enum Ask {
     ReadPresence {
         token: Token,
     },
+    /// What a session is now, at its place ([`crate::session::record::place`]); none if it has ended.
+    Keep {
+        record: Option<Arc<Record>>,
+    },
+    /// The session that is kept there, for whoever comes first.
+    Take {
+        token: Token,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +94,7 @@ pub enum Reply {
     Published(Result<Serial, ErrorCode>),
     Subscribed(Result<Box<Start>, ErrorCode>),
     Presence(Result<Arc<[Member]>, ErrorCode>),
+    Taken(Result<Arc<Record>, ErrorCode>),
 }
 
 /// What a new subscriber gets before the first live message.
@@ -149,6 +159,10 @@ pub enum Effect {
         key: ChannelKey,
         token: Token,
         reply: Reply,
+    },
+    /// The session that this node keeps under the place goes on at another node.
+    LetGo {
+        place: ChannelKey,
     },
     /// To the shards of another node, in order.
     Send {

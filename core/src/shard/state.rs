@@ -11,6 +11,7 @@ use crate::{
         peer::Entry,
         presence::Members,
         senders::Senders,
+        session::KeptSession,
     },
     time::Now,
 };
@@ -50,6 +51,8 @@ pub struct State {
     pub members: Option<Box<Members>>,
     /// How often listeners were told of a change of presence. Comparable only within one epoch.
     pub presence_version: u64,
+    /// Only of a place for sessions.
+    pub session: Option<Box<KeptSession>>,
     /// Nothing is known of what was sent in views before this one: a repeat of it may have been accepted and lost.
     pub known_since: u64,
 }
@@ -78,6 +81,7 @@ impl State {
             senders: Senders::default(),
             members: None,
             presence_version: 0,
+            session: None,
             known_since,
         }
     }
@@ -97,7 +101,7 @@ impl State {
 
     /// The message is the channel's next. Returns those who published the same again and wait for its outcome.
     pub fn apply(&mut self, now: Now, entry: Entry, keeping: Keeping) -> Vec<Repeat> {
-        let Entry { message, retain, key, sender, counter } = entry;
+        let Entry { message, retain, key, session, sender, counter } = entry;
         debug_assert_eq!(message.serial.sequence, self.sequence + 1);
         self.sequence = message.serial.sequence;
         self.ts_ms = self.ts_ms.max(message.ts_ms);
@@ -105,6 +109,10 @@ impl State {
             self.retained = Some(Retained { message: message.clone(), until_ms: now.mono_ms + keeping.retain_ms });
         }
         self.senders.done(sender, counter, Ok(message.serial));
+        if let Some(op) = session {
+            self.session.get_or_insert_default().apply(op, sender, counter);
+            return Vec::new();
+        }
         let waiting = key.map(|key| self.keys.get_or_insert_default().done(key, message.serial, now.mono_ms));
         self.history.push(message, keeping.history, keeping.seen);
         waiting.unwrap_or_default()
@@ -136,6 +144,9 @@ impl State {
         }
         if let Some(members) = &mut self.members {
             members.deadlines().for_each(shift);
+        }
+        if let Some(leaves_ms) = self.session.as_mut().and_then(|session| session.leaves_ms.as_mut()) {
+            shift(leaves_ms);
         }
     }
 

@@ -49,7 +49,7 @@ impl Notices {
         let id = match &request.ask {
             Ask::Subscribe(Subscribe { member, .. }) | Ask::Enter { member, .. } => member.session_id.clone(),
             Ask::Unsubscribe { session_id, .. } => session_id.clone(),
-            Ask::Publish(_) | Ask::ReadPresence { .. } => return,
+            Ask::Publish(_) | Ask::ReadPresence { .. } | Ask::Keep { .. } | Ask::Take { .. } => return,
         };
         let asked = self.members.entry((request.key.clone(), id)).or_default();
         match &request.ask {
@@ -62,7 +62,7 @@ impl Notices {
                 asked.subscriptions = asked.subscriptions.saturating_sub(1);
                 asked.may_leave |= asked.subscriptions == 0;
             }
-            Ask::Publish(_) | Ask::ReadPresence { .. } => {}
+            Ask::Publish(_) | Ask::ReadPresence { .. } | Ask::Keep { .. } | Ask::Take { .. } => {}
         }
     }
 
@@ -92,6 +92,7 @@ impl Notices {
             | Effect::Deliver { .. }
             | Effect::Answer { .. }
             | Effect::Reposition { .. }
+            | Effect::LetGo { .. }
             | Effect::Send { .. }
             | Effect::Served { .. }
             | Effect::Store { .. } => Ok(()),

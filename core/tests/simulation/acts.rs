@@ -19,6 +19,12 @@ impl World {
                 }
                 continue;
             }
+            if self.clients[client].restoring {
+                continue;
+            }
+            for channel in std::mem::take(&mut self.clients[client].lacking) {
+                self.ask_subscribe(client, channel);
+            }
             match self.chance.below(1000) {
                 0..150 => self.publish(client),
                 150..190 => self.subscribe(client),
@@ -39,10 +45,29 @@ impl World {
     pub fn reconnect(&mut self, client: usize) {
         let nodes: Vec<_> = self.processes.values().filter(|process| !process.leaving).map(|p| p.id.node).collect();
         let Some(node) = self.chance.pick(&nodes) else { return };
+        let key = self.clients[client].restore_key.clone();
         self.connect(client, node);
+        if self.clients[client].at.is_none() {
+            return;
+        }
+        if let Some(key) = key.filter(|_| self.chance.per_mille(700)) {
+            return self.ask_restore(client, key);
+        }
         for channel in self.clients[client].wanted.clone() {
             self.ask_subscribe(client, channel);
         }
+    }
+
+    /// Asks for the session that the client had, wherever it is now.
+    fn ask_restore(&mut self, client: usize, key: Arc<str>) {
+        let this = &mut self.clients[client];
+        this.restoring = true;
+        let positions = this.runs.iter().map(|(channel, run)| SubscribeInfo {
+            channel: channel.clone(),
+            recover: Some(Recover::Serial(run.position)),
+        });
+        let positions = positions.collect();
+        self.request(client, Request::Restore { key, positions });
     }
 
     pub fn ask_subscribe(&mut self, client: usize, channel: Arc<str>) {
@@ -77,6 +102,7 @@ impl World {
     pub fn close(&mut self, client: usize) {
         let Some(at) = self.clients[client].at else { return };
         self.clients[client].disconnect();
+        self.clients[client].restore_key = None;
         if let Some(process) = self.processes.get_mut(&at.node.node)
             && let Some(held) = process.workers[at.worker].held.get_mut(&at.subscriber)
         {

@@ -24,6 +24,9 @@ pub struct At {
     pub subscriber: Subscriber,
 }
 
+/// How long what a client does may be on its way to others, in milliseconds.
+const STEADY_MS: u64 = 1_000;
+
 /// What a client has of one channel.
 #[derive(Debug)]
 pub struct Run {
@@ -35,6 +38,7 @@ pub struct Run {
     pub occupancy: Option<u64>,
     /// The connection that is told of it has begun it.
     pub live: bool,
+    pub began_ms: u64,
 }
 
 #[derive(Debug)]
@@ -65,7 +69,24 @@ pub struct Client {
     pub new_epochs: u64,
     pub uncertain: u64,
     /// Ids of sessions that this client saw leave, with the channel.
-    pub leaves: Vec<(Arc<str>, Arc<str>)>,
+    pub leaves: Vec<(Arc<str>, Arc<str>, u64)>,
+    /// When its last connection broke, and what it had heard for a while by then.
+    pub broke_ms: u64,
+    steady: Vec<Arc<str>>,
+    /// It waits for the outcome of a restore.
+    pub restoring: bool,
+    /// Channels that a restore did not bring back.
+    pub lacking: Vec<Arc<str>>,
+    pub restores: Vec<Restore>,
+}
+
+/// A session that was brought back.
+#[derive(Debug)]
+pub struct Restore {
+    pub id: Arc<str>,
+    pub broke_ms: u64,
+    pub at_ms: u64,
+    pub channels: Vec<Arc<str>>,
 }
 
 impl Client {
@@ -86,6 +107,11 @@ impl Client {
             new_epochs: 0,
             uncertain: 0,
             leaves: Vec::new(),
+            broke_ms: 0,
+            steady: Vec::new(),
+            restoring: false,
+            lacking: Vec::new(),
+            restores: Vec::new(),
         }
     }
 
@@ -98,9 +124,20 @@ impl Client {
         ChannelKey { hub: self.hub.clone(), channel: channel.clone() }
     }
 
+    /// The connection broke. Others may still hear of what the client did a moment before, and of a node that they do not
+    /// reach they know nothing.
+    pub fn broken(&mut self, now_ms: u64, reached: bool) {
+        let steady = self.runs.iter().filter(|(_, run)| reached && run.live && run.began_ms + STEADY_MS < now_ms);
+        self.steady = steady.map(|(channel, _)| channel.clone()).collect();
+        self.broke_ms = now_ms;
+        self.disconnect();
+    }
+
     /// The connection is gone; what it has is kept, and what had a key is repeated.
     pub fn disconnect(&mut self) {
         self.at = None;
+        self.restoring = false;
+        self.lacking.clear();
         self.last_acked.clear();
         for run in self.runs.values_mut() {
             (run.live, run.has_list) = (false, false);
@@ -113,7 +150,7 @@ impl Client {
     pub fn see(&mut self, event: Event, ledger: &mut Ledger) -> Result<(), String> {
         match event {
             Event::SessionInfo(info) => self.session_id = Some(info.session_id),
-            Event::Restored { session_id, .. } => self.session_id = Some(session_id),
+            Event::Restored { session_id, channels, .. } => self.restored(session_id, channels, ledger),
             Event::RestoreKey(key) => self.restore_key = Some(key),
             Event::Ack(acks) => {
                 for ack in acks {
@@ -138,13 +175,17 @@ impl Client {
             }
             Event::Position(position) => self.position(position, ledger)?,
             Event::Message { channel, message, retained: false } => self.hear(&channel, &message, ledger)?,
-            Event::Presence { channel, change, members } => self.presence(&channel, change, &members)?,
+            Event::Presence { channel, change, members } => self.presence(&channel, change, &members, ledger)?,
             Event::Occupancy { channel, count } => {
                 if let Some(run) = self.runs.get_mut(&channel) {
                     run.occupancy = Some(count);
                 }
             }
             Event::Error(failure) if failure.code == ErrorCode::Uncertain => self.uncertain += 1,
+            Event::Error(failure) if failure.code == ErrorCode::RestoreFailed => {
+                self.restoring = false;
+                self.lacking = self.wanted.iter().cloned().collect();
+            }
             Event::Error(_) => self.refused += 1,
             Event::Message { .. }
             | Event::Unsubscribed { .. }
@@ -177,9 +218,19 @@ impl Client {
         Ok(())
     }
 
+    fn restored(&mut self, id: Arc<str>, channels: Vec<Arc<str>>, ledger: &Ledger) {
+        self.restoring = false;
+        self.session_id = Some(id.clone());
+        self.lacking = self.wanted.iter().filter(|channel| !channels.contains(channel)).cloned().collect();
+        self.wanted.extend(channels.iter().cloned());
+        let channels = channels.into_iter().filter(|channel| self.steady.contains(channel)).collect();
+        self.restores.push(Restore { id, broke_ms: self.broke_ms, at_ms: ledger.now_ms, channels });
+    }
+
     fn position(&mut self, position: Position, ledger: &mut Ledger) -> Result<(), String> {
         let Position { channel, serial, recovered, .. } = position;
         let key = self.key(&channel);
+        let knew = self.runs.contains_key(&channel);
         let known = self.runs.entry(channel.clone()).or_insert_with(|| Run {
             position: serial,
             content: BTreeMap::new(),
@@ -187,8 +238,12 @@ impl Client {
             has_list: false,
             occupancy: None,
             live: false,
+            began_ms: ledger.now_ms,
         });
         let goes_on = known.live;
+        if !goes_on {
+            known.began_ms = ledger.now_ms;
+        }
         known.live = true;
         if recovered == Some(true) {
             if known.position.sequence != serial.sequence {
@@ -202,7 +257,7 @@ impl Client {
                 ledger.on_line(&key, serial.epoch, *sequence, *id)?;
             }
         } else {
-            self.gaps += u64::from(recovered == Some(false));
+            self.gaps += u64::from(knew && recovered == Some(false));
             self.new_epochs += u64::from(goes_on && known.position.epoch != serial.epoch);
             known.content.clear();
         }
@@ -210,7 +265,13 @@ impl Client {
         Ok(())
     }
 
-    fn presence(&mut self, channel: &Arc<str>, change: PresenceChange, members: &[Member]) -> Result<(), String> {
+    fn presence(
+        &mut self,
+        channel: &Arc<str>,
+        change: PresenceChange,
+        members: &[Member],
+        ledger: &Ledger,
+    ) -> Result<(), String> {
         let Some(run) = self.runs.get_mut(channel).filter(|run| run.live) else {
             return Err(format!("{channel}: presence before a position"));
         };
@@ -228,7 +289,7 @@ impl Client {
                 return Err(format!("{channel}: {change:?} of {id} does not fit what the client knew"));
             }
             if change == PresenceChange::Leave {
-                self.leaves.push((channel.clone(), id.clone()));
+                self.leaves.push((channel.clone(), id.clone(), ledger.now_ms));
             }
         }
         Ok(())

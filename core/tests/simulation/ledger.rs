@@ -31,6 +31,7 @@ pub struct Ledger {
     lines: BTreeMap<(ChannelKey, Epoch), Line>,
     pub acked: Vec<Acked>,
     pub heard: u64,
+    pub now_ms: u64,
 }
 
 /// The id that a message carries, and the channel that it was published to.

@@ -10,6 +10,7 @@ mod ledger;
 mod net;
 mod plan;
 mod process;
+mod restoring;
 mod run;
 mod verdict;
 mod world;

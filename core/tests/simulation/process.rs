@@ -14,7 +14,7 @@ use appsockets_core::{
         },
     },
     fanout::{Fanout, Subscriber},
-    session::Session,
+    session::{Session, request::SubscribeInfo},
     settings::hub::Hub,
     shard::{Config, Shard, history::HistoryBounds},
     time::Now,
@@ -62,6 +62,13 @@ pub struct Held {
     pub client: Option<usize>,
     /// Until when it is kept without a connection.
     pub parked_until_ms: Option<u64>,
+    pub restore_key: Arc<str>,
+    /// What the cluster keeps of it is no longer true.
+    pub changed: bool,
+    /// It goes on at another node.
+    pub given: bool,
+    /// A restore that is under way, with the client's positions.
+    pub restoring: Option<Vec<SubscribeInfo>>,
 }
 
 impl Process {

@@ -63,8 +63,11 @@ fn come_to_rest(world: &mut World) -> Result<(), String> {
             world.reconnect(client);
         }
     }
+    world.pass(100);
+    subscribe_to_what_lacks(world);
     // Whatever waits is answered or given up by then, and nobody is kept for a restore.
     world.pass(crate::process::HOLD_MS + 500);
+    subscribe_to_what_lacks(world);
     for client in 0..world.clients.len() {
         while !world.clients[client].repeats.is_empty() {
             world.repeat(client);
@@ -77,6 +80,14 @@ fn come_to_rest(world: &mut World) -> Result<(), String> {
     }
     world.pass(1_500);
     check(world, "the last publishes")
+}
+
+fn subscribe_to_what_lacks(world: &mut World) {
+    for client in 0..world.clients.len() {
+        for channel in std::mem::take(&mut world.clients[client].lacking) {
+            world.ask_subscribe(client, channel);
+        }
+    }
 }
 
 fn let_go(world: &mut World) -> Result<(), String> {

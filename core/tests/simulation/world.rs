@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// What is left to do within a process.
-enum Work {
+pub(crate) enum Work {
     Shard(usize, Effect),
     Session(usize, Subscriber, SessionEffect),
 }
@@ -116,6 +116,7 @@ impl World {
     pub fn pass(&mut self, ms: u64) {
         for _ in 0..ms {
             self.now_ms += 1;
+            self.ledger.now_ms = self.now_ms;
             if self.now_ms.is_multiple_of(10) {
                 self.tick();
             }
@@ -136,12 +137,13 @@ impl World {
 
     /// The process ends without a word.
     pub fn crash(&mut self, node: u64) {
+        let reached = self.is_reached(node);
         let Some(process) = self.processes.remove(&node) else { return };
         self.net.end(self.now_ms, process.id, &mut self.chance);
         self.ended.insert(process.id, (self.now_ms, process.leaving));
         for client in 0..self.clients.len() {
             if self.clients[client].at.is_some_and(|at| at.node == process.id) {
-                self.clients[client].disconnect();
+                self.clients[client].broken(self.now_ms, reached);
             }
         }
         // Where only the process ended, its machine refuses connections.
@@ -153,6 +155,12 @@ impl World {
         }
         let back_ms = self.now_ms + self.chance.between(100, 2_500);
         self.restart_ms.insert(node, back_ms);
+    }
+
+    /// Whether nothing stands between a node and the others.
+    fn is_reached(&self, node: u64) -> bool {
+        let paused = self.processes.get(&node).is_some_and(|process| process.paused_until_ms.is_some());
+        !paused && !self.net.cuts.iter().any(|(from, to)| *from == node || *to == node)
     }
 
     fn tick(&mut self) {
@@ -379,7 +387,7 @@ impl World {
     }
 
     /// Carries out what is left to do, and what follows, until the turn is over.
-    fn settle(&mut self, node: u64, mut work: VecDeque<Work>) {
+    pub(crate) fn settle(&mut self, node: u64, mut work: VecDeque<Work>) {
         loop {
             while let Some(item) = work.pop_front() {
                 match item {
@@ -396,6 +404,7 @@ impl World {
                 shard.end_turn(now, &mut effects);
                 work.extend(effects.into_iter().map(|effect| Work::Shard(index, effect)));
             }
+            self.keep_changed(node, &mut work);
             if work.is_empty() {
                 return;
             }
@@ -447,13 +456,17 @@ impl World {
                     self.tell(node, worker, subscriber, Told::Position(told.clone()));
                 }
             }
+            Effect::LetGo { place } => self.let_go(node, &place),
+            Effect::Answer { to, token, reply: Reply::Taken(outcome), .. } => {
+                self.taken(node, usize::from(to.worker), token.subscriber, outcome, work);
+            }
             Effect::Answer { to, key, token, reply } => {
                 let worker = usize::from(to.worker);
                 let subscriber = token.subscriber;
                 self.step(node, worker, subscriber, work, |session, cx| match reply {
                     Reply::Published(outcome) => session.published(key.channel, token.number, outcome, cx),
                     Reply::Subscribed(outcome) => session.subscribed(&key.channel, token.number, outcome, cx),
-                    Reply::Presence(_) => {}
+                    Reply::Presence(_) | Reply::Taken(_) => {}
                 });
             }
         }
@@ -469,7 +482,7 @@ impl World {
         }
     }
 
-    fn worker(&mut self, node: u64, worker: usize) -> &mut crate::process::Worker {
+    pub(crate) fn worker(&mut self, node: u64, worker: usize) -> &mut crate::process::Worker {
         &mut self.processes.get_mut(&node).expect("the process lives while it works").workers[worker]
     }
 
@@ -503,7 +516,7 @@ impl World {
     }
 
     /// Lets a session take an input; what it wants is done in turn.
-    fn step(
+    pub(crate) fn step(
         &mut self,
         node: u64,
         worker: usize,
@@ -545,12 +558,20 @@ impl World {
             }
             SessionEffect::Attach { .. } => {}
             SessionEffect::Detach { key } => drop(self.worker(node, worker).fanout.detach(&key, subscriber)),
-            SessionEffect::Authenticate(_) | SessionEffect::Restore { .. } | SessionEffect::ReadHistory(_) => {}
+            SessionEffect::Changed => {
+                if let Some(held) = self.worker(node, worker).held.get_mut(&subscriber) {
+                    held.changed = true;
+                }
+            }
+            SessionEffect::Restore { restore_key, positions } => {
+                self.restore(node, worker, subscriber, &restore_key, positions, work);
+            }
+            SessionEffect::Authenticate(_) | SessionEffect::ReadHistory(_) => {}
             SessionEffect::End(code) => self.mistakes.push(format!("a session is ended: {code:?}")),
         }
     }
 
-    fn ask(&mut self, node: u64, worker: usize, key: ChannelKey, ask: Ask, work: &mut VecDeque<Work>) {
+    pub(crate) fn ask(&mut self, node: u64, worker: usize, key: ChannelKey, ask: Ask, work: &mut VecDeque<Work>) {
         let Some(process) = self.processes.get_mut(&node) else { return };
         let now = process.now(self.now_ms);
         let index = (key.point() % process.shards.len() as u64) as usize;
@@ -573,10 +594,11 @@ impl World {
         let at = At { node: process.id, worker, subscriber };
         let id = format!("{}.{}.{made}", process.id.node, process.id.generation);
         let hub = self.hubs[client % self.hubs.len()].clone();
+        let key: Arc<str> = format!("key-{id}").into();
         let opening = Opening {
             subscriber,
             id: id.clone().into(),
-            restore_key: format!("key-{id}").into(),
+            restore_key: key.clone(),
             hub,
             identity: None,
             one_way: false,
@@ -586,7 +608,7 @@ impl World {
         let mut effects = Vec::new();
         let mut cx = Context { now, config: &self.config, meter: &self.meter, effects: &mut effects };
         let session = Session::open(opening, &mut cx);
-        process.workers[worker].held.insert(subscriber, Held { session, client: Some(client), parked_until_ms: None });
+        process.workers[worker].held.insert(subscriber, Held::new(session, client, key));
         self.clients[client].at = Some(at);
         let work = effects.into_iter().map(|effect| Work::Session(worker, subscriber, effect)).collect();
         self.settle(node, work);
@@ -603,7 +625,8 @@ impl World {
     /// The connection breaks, and the node notices.
     pub fn break_connection(&mut self, client: usize) {
         let Some(at) = self.clients[client].at else { return };
-        self.clients[client].disconnect();
+        let reached = self.is_reached(at.node.node);
+        self.clients[client].broken(self.now_ms, reached);
         let Some(process) = self.processes.get_mut(&at.node.node) else { return };
         let until_ms = process.now(self.now_ms).mono_ms + RESTORE_MS;
         let worker = &mut process.workers[at.worker];
@@ -621,6 +644,7 @@ impl World {
     pub fn leave(&mut self, at: At) {
         let mut work = VecDeque::new();
         self.step(at.node.node, at.worker, at.subscriber, &mut work, Session::leave_all);
+        self.forget(at, &mut work);
         self.settle(at.node.node, work);
         if let Some(process) = self.processes.get_mut(&at.node.node).filter(|process| process.id == at.node) {
             process.workers[at.worker].held.remove(&at.subscriber);

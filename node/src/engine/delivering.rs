@@ -48,7 +48,7 @@ impl Engine {
             | Effect::Notify { to, .. }
             | Effect::Reposition { to, .. }
             | Effect::Answer { to, .. } => *to,
-            Effect::Store { .. } | Effect::Send { .. } | Effect::Served { .. } => self.listener,
+            Effect::Store { .. } | Effect::LetGo { .. } | Effect::Send { .. } | Effect::Served { .. } => self.listener,
         };
         if to != self.listener {
             return self.posting.effect(to.worker, effect);
@@ -61,7 +61,7 @@ impl Engine {
             }
             Effect::Answer { key, token, reply, .. } => self.answer(&key, token, reply, now, out),
             // A node that has no others speaks to none.
-            Effect::Send { .. } | Effect::Served { .. } => {}
+            Effect::LetGo { .. } | Effect::Send { .. } | Effect::Served { .. } => {}
             Effect::Store { key, ticket, messages } => self.store(Batch { key, messages }, ticket),
         }
     }
@@ -180,6 +180,8 @@ impl Engine {
                     let _ = reader.send(members);
                 }
             }
+            // Nobody asks for what no other node can have.
+            Reply::Taken(_) => {}
             Reply::Subscribed(outcome) => {
                 let crowded = self.is_crowded(subscriber, out);
                 let outcome = outcome.map(|start| if crowded { Box::new(start.without_missed()) } else { start });

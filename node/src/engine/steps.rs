@@ -90,6 +90,8 @@ impl Engine {
                 }
             }
             Effect::Detach { key } => drop(self.fanout.detach(&key, subscriber)),
+            // A node that has no others keeps its sessions itself.
+            Effect::Changed => {}
             Effect::Authenticate(credentials) => self.authenticate(subscriber, credentials),
             Effect::Restore { restore_key, positions } => {
                 self.begin_restore(subscriber, &restore_key, None, positions, now, out);

@@ -10,7 +10,8 @@ impl Channel {
         let occupancy_ms = self.occupancy_is_due().then(|| self.occupancy_due_ms(cx));
         let soonest_ms = if may_close { 0 } else { cx.now.mono_ms + cx.config.close_ms };
         let close_ms = self.unused().then(|| self.close_at_ms(cx).max(soonest_ms));
-        [leaves_ms, occupancy_ms, close_ms].into_iter().flatten().min()
+        let session_ms = self.state.session.as_ref().and_then(|session| session.leaves_ms);
+        [leaves_ms, session_ms, occupancy_ms, close_ms].into_iter().flatten().min()
     }
 
     pub fn is_idle(&mut self, cx: &Cx<'_>) -> bool {
@@ -35,8 +36,9 @@ impl Channel {
 
     fn unused(&self) -> bool {
         let present = self.state.members.as_ref().is_some_and(|members| !members.is_empty());
+        let kept = self.state.session.as_ref().is_some_and(|session| session.record.is_some());
         let waits = self.waiting.is_empty() && self.resuming.is_empty() && self.unconfirmed.is_empty();
-        self.listeners.is_empty() && self.pipeline.is_none() && waits && !present && self.is_copied()
+        self.listeners.is_empty() && self.pipeline.is_none() && waits && !present && !kept && self.is_copied()
     }
 
     /// Not before what clients may still ask for is gone: a retained message, and keys that must be known again; nor
@@ -44,7 +46,8 @@ impl Channel {
     fn close_at_ms(&mut self, cx: &Cx<'_>) -> u64 {
         let retained_ms = self.state.retained.as_ref().map_or(0, |retained| retained.until_ms);
         let keys_ms = self.state.keys.as_mut().and_then(|keys| keys.expire(cx.now.mono_ms)).unwrap_or(0);
-        let repeats_ms = if self.state.senders.is_only(cx.me()) { 0 } else { 2 * cx.config.hold_ms };
+        let repeats_ms =
+            if self.state.senders.is_only(cx.me()) && self.state.session.is_none() { 0 } else { 2 * cx.config.hold_ms };
         (self.used_ms + cx.config.close_ms.max(repeats_ms)).max(retained_ms).max(keys_ms)
     }
 }

@@ -6,6 +6,7 @@ mod listen;
 mod notice;
 mod pipeline;
 mod publish;
+mod session;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -132,10 +133,10 @@ impl Channel {
             ToOwner::Listen { position, presence, subscribers, members } => {
                 self.listen(from, position, presence, subscribers, members);
             }
-            ToOwner::Publish { counter, after, oldest, repeated_since, publish } => {
+            ToOwner::Publish { counter, after, oldest, repeated_since, what } => {
                 let place = crate::shard::senders::Place { sender: from, counter, after, oldest };
                 let uncertain = repeated_since.is_some_and(|view| view < self.state.known_since);
-                self.publish(place, uncertain, *publish, cx);
+                self.publish(place, uncertain, what, cx);
             }
             ToOwner::Subscribe { number, recover, enters, subscribers } => {
                 self.subscribe(from, number, recover, enters, subscribers, cx);
@@ -163,6 +164,9 @@ impl Channel {
     /// messages were accepted.
     pub fn end_turn(&mut self, cx: &mut Cx<'_>) -> u64 {
         self.advance_pipeline(cx);
+        if let Some(session) = &mut self.state.session {
+            session.expire(cx.now.mono_ms);
+        }
         self.send_copies(cx);
         self.apply_confirmed(cx);
         let accepted = self.accepted.len() as u64;
@@ -206,6 +210,9 @@ impl Channel {
         self.listeners.retain(|listening| lives(listening.node));
         if let Some(members) = &mut self.state.members {
             members.doubt(|node| !lives(node), cx.now.mono_ms + cx.config.restore_ms);
+        }
+        if let Some(session) = &mut self.state.session {
+            session.doubt(|node| !lives(node), cx.now.mono_ms + cx.config.restore_ms);
         }
     }
 

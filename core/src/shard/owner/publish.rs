@@ -10,7 +10,7 @@ use crate::{
     shard::{
         cx::Cx,
         keys::{KeyEntry, Repeat, Seen},
-        peer::{Entry, Say, ToRelay},
+        peer::{Entry, Say, SessionOp, Submission, ToRelay},
         request::Publish,
         senders::{Place, Turn},
     },
@@ -18,12 +18,18 @@ use crate::{
 
 impl Channel {
     /// `uncertain`: it was sent before, and whoever got it then may have accepted it and is not here to tell.
-    pub fn publish(&mut self, place: Place, uncertain: bool, publish: Publish, cx: &mut Cx<'_>) {
+    pub fn publish(&mut self, place: Place, uncertain: bool, what: Submission, cx: &mut Cx<'_>) {
         match self.state.senders.take(place, uncertain) {
             Turn::Pending | Turn::TooEarly => {}
-            Turn::Answered(outcome) => self.answer(place.into(), outcome, cx),
+            Turn::Answered(outcome) => {
+                self.tell_taken(place.into(), cx);
+                self.answer(place.into(), outcome, cx);
+            }
             Turn::Stranger => self.answer(place.into(), Err(ErrorCode::TryAgain), cx),
-            Turn::Next => self.take_next(place.into(), publish, cx),
+            Turn::Next => match what {
+                Submission::Message(publish) => self.take_next(place.into(), *publish, cx),
+                Submission::Session(op) => self.submit_session(place.into(), op, cx),
+            },
         }
     }
 
@@ -52,10 +58,19 @@ impl Channel {
     pub(super) fn apply(&mut self, entry: Entry, cx: &mut Cx<'_>) {
         let (message, from) = (entry.message.clone(), Repeat { sender: entry.sender, counter: entry.counter });
         let entry = Entry { retain: entry.retain && self.rules.retain, ..entry };
+        let is_message = entry.session.is_none();
+        let before = self.state.session.as_ref().filter(|session| session.record.is_some()).and_then(|s| s.node);
+        let takes = entry.session == Some(SessionOp::Take);
         let waiting = self.state.apply(cx.now, entry, self.keeping(cx));
+        if takes {
+            self.tell_taken(from, cx);
+            self.let_go(before.filter(|node| *node != from.sender), cx);
+        }
         self.answer(from, Ok(message.serial), cx);
         waiting.into_iter().for_each(|repeat| self.decide(repeat, Ok(message.serial), cx));
-        self.accepted.push(message);
+        if is_message {
+            self.accepted.push(message);
+        }
     }
 
     pub(super) fn fail(&mut self, from: Repeat, publish: &Publish, code: ErrorCode, cx: &mut Cx<'_>) {
@@ -77,6 +92,7 @@ impl Channel {
             message: Arc::new(message),
             retain: publish.retain,
             key: KeyEntry::of(publish),
+            session: None,
             sender: from.sender,
             counter: from.counter,
         }
@@ -108,12 +124,12 @@ impl Channel {
     }
 
     /// Whether as many publishes wait as may.
-    fn is_crowded(&self, cx: &Cx<'_>) -> bool {
+    pub(super) fn is_crowded(&self, cx: &Cx<'_>) -> bool {
         let queued = self.pipeline.as_ref().map_or(0, |pipeline| pipeline.len());
         queued.max(self.unconfirmed.len()) >= cx.config.waiting_max
     }
 
-    fn decide(&mut self, from: Repeat, outcome: Result<Serial, ErrorCode>, cx: &mut Cx<'_>) {
+    pub(super) fn decide(&mut self, from: Repeat, outcome: Result<Serial, ErrorCode>, cx: &mut Cx<'_>) {
         self.state.senders.done(from.sender, from.counter, outcome);
         self.answer(from, outcome, cx);
     }

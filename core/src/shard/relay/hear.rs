@@ -24,6 +24,9 @@ impl Relay {
             ToRelay::Deliver(delivery) => self.deliver(delivery, cx),
             ToRelay::Notice { notice, presence } => self.notice(key, notice, presence, cx),
             ToRelay::Published { counter, outcome } => self.published(key, counter, outcome, cx),
+            ToRelay::Taken { counter, record } => self.taken(counter, record),
+            // Taken by the shard: there may be no relay for the place.
+            ToRelay::LetGo => {}
             ToRelay::Subscribed { number, outcome, presence } => self.subscribed(key, number, outcome, presence, cx),
             ToRelay::Presence { number, outcome } => {
                 if let Some(asked) = self.take_ask(number) {

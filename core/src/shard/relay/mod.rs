@@ -13,15 +13,19 @@ use crate::{
     channel::ChannelKey,
     cluster::view::NodeId,
     code::ErrorCode,
+    fanout::Subscriber,
     serial::Serial,
     session::event::Member,
     shard::{
         cx::Cx,
-        peer::{Say, ToOwner},
+        peer::{Say, SessionOp, Submission, ToOwner},
         relay::{ask::Asked, publish::Publishes},
         request::{Ask, Effect, Listener, Reply, Subscribe, Token},
     },
 };
+
+/// For what is answered to nobody.
+const NO_TOKEN: Token = Token { subscriber: Subscriber { slot: u32::MAX, generation: 0 }, number: 0 };
 
 /// What this node has to do with a channel.
 #[derive(Debug, Default)]
@@ -63,6 +67,10 @@ impl Relay {
             Ask::Enter { member, attachment } => self.enter(key, member, attachment, presence, cx),
             Ask::Unsubscribe { session_id, attachment } => self.unsubscribe(key, from, session_id, attachment, cx),
             Ask::ReadPresence { token } => self.read_presence(key, from, token, cx),
+            Ask::Keep { record } => {
+                self.submit(key, from, NO_TOKEN, false, Submission::Session(SessionOp::Keep(record)), cx);
+            }
+            Ask::Take { token } => self.submit(key, from, token, true, Submission::Session(SessionOp::Take), cx),
         }
     }
 
@@ -119,7 +127,8 @@ pub fn refuse(key: &ChannelKey, to: Listener, ask: &Ask, code: ErrorCode, effect
         Ask::Publish(publish) => (publish.token, Reply::Published(Err(code))),
         Ask::Subscribe(Subscribe { token, .. }) => (*token, Reply::Subscribed(Err(code))),
         Ask::ReadPresence { token } => (*token, Reply::Presence(Err(code))),
-        Ask::Enter { .. } | Ask::Unsubscribe { .. } => return,
+        Ask::Take { token } => (*token, Reply::Taken(Err(code))),
+        Ask::Enter { .. } | Ask::Unsubscribe { .. } | Ask::Keep { .. } => return,
     };
     effects.push(Effect::Answer { to, key: key.clone(), token, reply });
 }

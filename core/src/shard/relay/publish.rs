@@ -1,16 +1,17 @@
 //! Publishes on their way to the owner: in order, and each once, however often the owner changes.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::Relay;
 use crate::{
     channel::ChannelKey,
     code::ErrorCode,
     serial::Serial,
+    session::record::Record,
     shard::{
         cx::Cx,
-        peer::{Say, ToOwner},
-        request::{Effect, Listener, Publish, Reply},
+        peer::{Say, SessionOp, Submission, ToOwner},
+        request::{Effect, Listener, Publish, Reply, Token},
     },
 };
 
@@ -22,7 +23,12 @@ pub struct Publishes(VecDeque<Pending>);
 pub struct Pending {
     counter: u64,
     from: Listener,
-    publish: Publish,
+    token: Token,
+    /// Whether success is answered; a refusal always is.
+    ack: bool,
+    what: Submission,
+    /// What a `Take` has brought, before its outcome.
+    taken: Option<Arc<Record>>,
     /// The view in which it was first sent.
     sent_in: Option<u64>,
     since_ms: u64,
@@ -65,29 +71,41 @@ impl Pending {
     fn say(&mut self, after: u64, oldest: u64, view: u64) -> ToOwner {
         let repeated_since = self.sent_in;
         self.sent_in.get_or_insert(view);
-        ToOwner::Publish {
-            counter: self.counter,
-            after,
-            oldest,
-            repeated_since,
-            publish: Box::new(self.publish.clone()),
-        }
+        ToOwner::Publish { counter: self.counter, after, oldest, repeated_since, what: self.what.clone() }
     }
 
     /// A refusal is told even where nobody asked for an answer.
     fn answer(self, key: &ChannelKey, outcome: Result<Serial, ErrorCode>, cx: &mut Cx<'_>) {
-        if self.publish.ack || outcome.is_err() {
-            let (to, token, key) = (self.from, self.publish.token, key.clone());
-            cx.effects.push(Effect::Answer { to, key, token, reply: Reply::Published(outcome) });
-        }
+        let reply = match (&self.what, outcome) {
+            (Submission::Message(_), outcome) if self.ack || outcome.is_err() => Reply::Published(outcome),
+            (Submission::Session(SessionOp::Take), outcome) => {
+                Reply::Taken(outcome.and_then(|_| self.taken.ok_or(ErrorCode::RestoreFailed)))
+            }
+            (Submission::Message(_) | Submission::Session(SessionOp::Keep(_)), _) => return,
+        };
+        cx.effects.push(Effect::Answer { to: self.from, key: key.clone(), token: self.token, reply });
     }
 }
 
 impl Relay {
     pub(super) fn publish(&mut self, key: &ChannelKey, from: Listener, publish: Publish, cx: &mut Cx<'_>) {
+        let (token, ack) = (publish.token, publish.ack);
+        self.submit(key, from, token, ack, Submission::Message(Box::new(publish)), cx);
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        key: &ChannelKey,
+        from: Listener,
+        token: Token,
+        ack: bool,
+        what: Submission,
+        cx: &mut Cx<'_>,
+    ) {
         let pending = &mut self.publishes.0;
         let (counter, after) = (cx.next_request(), pending.back().map_or(0, |last| last.counter));
-        let mut new = Pending { counter, from, publish, sent_in: None, since_ms: cx.now.mono_ms };
+        let since_ms = cx.now.mono_ms;
+        let mut new = Pending { counter, from, token, ack, what, taken: None, sent_in: None, since_ms };
         if pending.len() >= cx.config.held_max {
             return new.refuse(key, ErrorCode::TryAgain, cx);
         }
@@ -96,6 +114,12 @@ impl Relay {
             cx.say(owner, key, Say::Owner(new.say(after, oldest, cx.view_number())));
         }
         self.publishes.0.push_back(new);
+    }
+
+    pub(super) fn taken(&mut self, counter: u64, record: Arc<Record>) {
+        if let Some(pending) = self.publishes.0.iter_mut().find(|pending| pending.counter == counter) {
+            pending.taken = Some(record);
+        }
     }
 
     pub(super) fn published(

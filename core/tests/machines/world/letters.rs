@@ -142,7 +142,7 @@ impl World {
             ShardEffect::Answer { to, .. } | ShardEffect::Notify { to, .. } | ShardEffect::Reposition { to, .. } => {
                 Some((to, effect))
             }
-            ShardEffect::Send { .. } | ShardEffect::Served { .. } => None,
+            ShardEffect::LetGo { .. } | ShardEffect::Send { .. } | ShardEffect::Served { .. } => None,
             ShardEffect::Deliver { to, ref delivery } => {
                 let outcome = self.ledger.deliver(delivery);
                 self.note(outcome);
@@ -169,11 +169,14 @@ impl World {
                 self.step(At { worker, subscriber: token.subscriber }, |session, cx| match reply {
                     Reply::Published(outcome) => session.published(key.channel, token.number, outcome, cx),
                     Reply::Subscribed(outcome) => session.subscribed(&key.channel, token.number, outcome, cx),
-                    Reply::Presence(_) => panic!("no session asks who is present"),
+                    Reply::Presence(_) | Reply::Taken(_) => panic!("no session asks for it here"),
                 });
             }
             ShardEffect::Store { .. } => {}
-            ShardEffect::Reposition { .. } | ShardEffect::Send { .. } | ShardEffect::Served { .. } => {
+            ShardEffect::Reposition { .. }
+            | ShardEffect::LetGo { .. }
+            | ShardEffect::Send { .. }
+            | ShardEffect::Served { .. } => {
                 self.mistakes.push(format!("a node that is alone wants {effect:?}"));
             }
         }

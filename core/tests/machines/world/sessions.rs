@@ -64,6 +64,8 @@ impl World {
                 }
                 _ => self.step(at, Session::not_restored),
             },
+            // A node that is alone keeps its sessions itself.
+            Effect::Changed => {}
             Effect::ReadHistory(query) => {
                 let page = Ok(HistoryPage { messages: Vec::new(), more: false });
                 self.tell(at, Event::History { req_id: query.req_id, channel: query.channel, page });
@@ -77,7 +79,8 @@ impl World {
         match &mut ask {
             Ask::Publish(publish) => self.ledger.ask(&key, session, publish),
             Ask::Unsubscribe { .. } if self.fault.loses_leave() => return,
-            Ask::Enter { .. } | Ask::Subscribe(_) | Ask::Unsubscribe { .. } | Ask::ReadPresence { .. } => {}
+            Ask::Enter { .. } | Ask::Subscribe(_) | Ask::Unsubscribe { .. } => {}
+            Ask::ReadPresence { .. } | Ask::Keep { .. } | Ask::Take { .. } => {}
         }
         let request = ShardRequest { from: listener(from), key, ask };
         self.post(over, 0, Letter::Ask(request));

@@ -1,0 +1,65 @@
+//! Keeping a session and giving it away, once.
+
+use super::Channel;
+use crate::{
+    cluster::view::NodeId,
+    code::ErrorCode,
+    message::{Form, Message, Payload},
+    serial::Serial,
+    shard::{
+        cx::Cx,
+        keys::Repeat,
+        peer::{Entry, Say, SessionOp, ToRelay},
+    },
+};
+
+impl Channel {
+    pub(super) fn submit_session(&mut self, from: Repeat, op: SessionOp, cx: &mut Cx<'_>) {
+        let (kept, taken) = self.session_as_numbered();
+        let refusal = match &op {
+            SessionOp::Take if !kept => Some(ErrorCode::RestoreFailed),
+            SessionOp::Keep(_) if taken => {
+                cx.say(from.sender, &self.key, Say::Relay(ToRelay::LetGo));
+                Some(ErrorCode::RestoreFailed)
+            }
+            _ if self.is_crowded(cx) => Some(ErrorCode::TryAgain),
+            SessionOp::Take | SessionOp::Keep(_) => None,
+        };
+        if let Some(code) = refusal {
+            return self.decide(from, Err(code), cx);
+        }
+        let serial = Serial { epoch: self.state.epoch, sequence: self.last_number() + 1 };
+        let payload = Payload { bytes: bytes::Bytes::new(), form: Form::Binary };
+        let message = Message { serial, ts_ms: self.state.ts_ms, event: "".into(), payload };
+        let Repeat { sender, counter } = from;
+        let entry = Entry { message: message.into(), retain: false, key: None, session: Some(op), sender, counter };
+        self.accept(entry, cx);
+    }
+
+    /// What a `Take` has brought, to be told before its outcome, and again with each repeat of it.
+    pub(super) fn tell_taken(&self, to: Repeat, cx: &mut Cx<'_>) {
+        let taken = self.state.session.as_ref().and_then(|session| session.taken.as_ref());
+        if let Some(taken) = taken.filter(|taken| (taken.by, taken.counter) == (to.sender, to.counter)) {
+            let say = ToRelay::Taken { counter: to.counter, record: taken.record.clone() };
+            cx.say(to.sender, &self.key, Say::Relay(say));
+        }
+    }
+
+    /// The node that had the session ends it; the one that took it has it now.
+    pub(super) fn let_go(&self, before: Option<NodeId>, cx: &mut Cx<'_>) {
+        if let Some(node) = before {
+            cx.say(node, &self.key, Say::Relay(ToRelay::LetGo));
+        }
+    }
+
+    /// Whether a session is kept, and whether one was taken, once all that has a number counts.
+    fn session_as_numbered(&self) -> (bool, bool) {
+        let state = self.state.session.as_ref();
+        let now = state.map_or((false, false), |session| (session.record.is_some(), session.taken.is_some()));
+        self.unconfirmed.iter().fold(now, |(kept, taken), entry| match &entry.session {
+            Some(SessionOp::Keep(record)) => (record.is_some(), taken),
+            Some(SessionOp::Take) => (false, taken || kept),
+            None => (kept, taken),
+        })
+    }
+}
