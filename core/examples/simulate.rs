@@ -2,8 +2,8 @@
 
 #[path = "../tests/simulation/acts.rs"]
 mod acts;
-#[path = "../tests/simulation/broken.rs"]
-mod broken;
+#[path = "../tests/simulation/aimed.rs"]
+mod aimed;
 #[path = "../tests/simulation/chance.rs"]
 mod chance;
 #[path = "../tests/simulation/client.rs"]
@@ -34,7 +34,6 @@ use std::{
     process::ExitCode,
 };
 
-use broken::Fault;
 use plan::Plan;
 
 fn main() -> ExitCode {
@@ -42,6 +41,11 @@ fn main() -> ExitCode {
     let trace = std::env::args().any(|text| text == "--trace");
     // Ends at the first seed that fails.
     let only_first = std::env::args().any(|text| text == "--first");
+    let after_aimed = std::env::args().skip_while(|text| text != "--aimed").nth(1);
+    let aim = after_aimed.map(|name| {
+        let known = aimed::ALL.iter().find(|(other, _)| *other == name);
+        known.unwrap_or_else(|| panic!("no plan is aimed at {name}")).1
+    });
     let (first, count) = match arguments[..] {
         [first] => (first, 1),
         [first, count] => (first, count),
@@ -49,11 +53,11 @@ fn main() -> ExitCode {
     };
     let (mut failures, mut total) = (0, BTreeMap::<String, u64>::new());
     for seed in first..first + count {
-        let plan = Plan::of(seed);
+        let plan = aim.map_or_else(|| Plan::of(seed), |aim| Plan::aimed(aim, seed));
         if count == 1 {
             println!("{plan:?}");
         }
-        let outcome = catch_unwind(AssertUnwindSafe(|| run::run(&plan, Fault::None, trace)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| run::run(&plan, trace)));
         match outcome.unwrap_or_else(|panic| Err(said(&*panic))) {
             Ok(tally) => {
                 for (what, number) in tally.counts {

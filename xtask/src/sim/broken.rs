@@ -58,7 +58,10 @@ pub fn run(filter: &[String]) -> Result<()> {
                 "NOT CAUGHT".to_owned()
             }
         };
-        println!("{:<22} {:>5.1} s  {said:.200}\n{:<22}          {}", variant.name, verdict.seconds, "", variant.sentence);
+        println!(
+            "{:<22} {:>5.1} s  {said:.200}\n{:<22}          {}",
+            variant.name, verdict.seconds, "", variant.sentence
+        );
     }
     if missed > 0 {
         bail!("{missed} of {} variants are not caught in {SEEDS} seeds", asked.len());
@@ -146,7 +149,8 @@ fn copy_folder(from: &Path, folder: &str, to: &Path, changed: &BTreeMap<String, 
         if from.join(&path).is_dir() {
             copy_folder(from, &path, to, changed)?;
         } else if path.ends_with(".rs") {
-            let text = changed.get(&path).map_or_else(|| fs::read_to_string(from.join(&path)), |text| Ok(text.clone()))?;
+            let text =
+                changed.get(&path).map_or_else(|| fs::read_to_string(from.join(&path)), |text| Ok(text.clone()))?;
             write_if_new(&to.join(&path), &text)?;
         }
     }
@@ -189,7 +193,10 @@ mod tests {
 
     #[test]
     fn only_the_members_change() {
-        assert_eq!(only_core("[workspace]\nmembers = [\"a\", \"b\"]\n").unwrap(), "[workspace]\nmembers = [\"core\"]\n");
+        assert_eq!(
+            only_core("[workspace]\nmembers = [\"a\", \"b\"]\n").unwrap(),
+            "[workspace]\nmembers = [\"core\"]\n"
+        );
         assert!(only_core("[workspace]\n").is_err());
     }
 }

@@ -1,6 +1,11 @@
 //! What breaks a cluster on purpose: texts of the source, and what stands there instead.
 
-use std::{collections::{BTreeMap, BTreeSet}, fs, ops::Range, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    ops::Range,
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -45,7 +50,8 @@ impl Variant {
     fn parse(name: &str, text: &str) -> Result<Variant> {
         let mut parts = text.split("\nfile: ");
         let head = parts.next().unwrap_or_default();
-        let told = |what: &str| head.lines().find_map(|line| line.strip_prefix(what)).map(|text| text.trim().to_owned());
+        let told =
+            |what: &str| head.lines().find_map(|line| line.strip_prefix(what)).map(|text| text.trim().to_owned());
         let edits = parts.map(Edit::parse).collect::<Result<Vec<_>>>()?;
         if edits.is_empty() {
             bail!("it changes nothing");
