@@ -17,21 +17,24 @@ pub enum Aim {
     Pair,
     /// An owner does not reach a copy, other links break, and then it ends.
     LastWord,
-    /// Two views pass while a node hears nothing.
+    /// Two views pass while the node hears nothing that is an owner after both, and not before.
     Skip,
     /// One false death after the other, with slow nodes and broken links.
     Flurry,
     /// A link breaks again and again while views change and nobody is settled.
     Seals,
+    /// An owner and the next one with its copy seem dead one after the other, before anything is settled.
+    Stale,
 }
 
-pub const ALL: [(&str, Aim); 6] = [
+pub const ALL: [(&str, Aim); 7] = [
     ("alone", Aim::Alone),
     ("pair", Aim::Pair),
     ("last-word", Aim::LastWord),
     ("skip", Aim::Skip),
     ("flurry", Aim::Flurry),
     ("seals", Aim::Seals),
+    ("stale", Aim::Stale),
 ];
 
 /// What goes on in a round, in milliseconds of the world.
@@ -51,7 +54,7 @@ impl Plan {
         Plan {
             aim: Some(aim),
             mode: Mode::OneAtATime,
-            nodes: 5,
+            nodes: if aim == Aim::Stale { 7 } else { 5 },
             edges: chance.below(2),
             workers: 1,
             clients: chance.between(4, 7) as usize,
@@ -107,6 +110,7 @@ impl World {
             Aim::LastWord => [(0, 0), (10, 60), (150, 330), (1_200, 2_000)],
             Aim::Skip => [(0, 60), (60, 150), (80, 200), (600, 1_200)],
             Aim::Flurry => [(0, 0), (40, 160), (40, 160), (60, 700)],
+            Aim::Stale => [(0, 0), (150, 500), (0, 0), (600, 1_200)],
             Aim::Seals => [(0, 0), (0, 200), (50, 300), (300, 900)],
         };
         let mut at_ms = self.now_ms;
@@ -119,7 +123,7 @@ impl World {
         self.round = Round { began_ms: self.now_ms, due_ms, done: 0, nodes };
         if aim == Aim::Skip {
             let nodes = self.round.nodes.clone();
-            nodes.last().iter().for_each(|node| self.cut_off(&[**node], false));
+            nodes.get(1).iter().for_each(|node| self.cut_off(&[**node], false));
         }
     }
 
@@ -140,8 +144,16 @@ impl World {
             (Aim::LastWord, 2) => {
                 nodes[2..].iter().for_each(|node| self.net.break_link(now_ms, nodes[0], *node, &mut self.chance));
             }
+            // Its answers are late by then, and what it was told just before is nowhere else.
             (Aim::LastWord, 3) if self.may_crash() => self.crash(nodes[0].node),
-            (Aim::Skip, 1 | 2) => self.suspect(nodes[step - 1], 500),
+            (Aim::Skip, 1) => self.suspect(nodes[0], 500),
+            (Aim::Skip, 2) => self.suspect(nodes[3], 500),
+            (Aim::Stale, 1) => {
+                self.net.slow.clear();
+                self.net.slow.insert(nodes[4].node, 250);
+                self.suspect(nodes[0], 900);
+            }
+            (Aim::Stale, 2) => nodes[1..3].iter().for_each(|node| self.suspect(*node, 600)),
             (Aim::Flurry, 1) => {
                 self.net.slow.clear();
                 let slow_ms = self.chance.below(120);

@@ -83,9 +83,7 @@ fn build(variants: &[Variant]) -> Result<PathBuf> {
     write_if_new(&core.join("Cargo.toml"), &without_section(&package, "[dev-dependencies]"))?;
     let workspace = fs::read_to_string(root.join("Cargo.toml"))?;
     write_if_new(&scratch.join("Cargo.toml"), &only_core(&workspace)?)?;
-    if !scratch.join("Cargo.lock").exists() {
-        fs::copy(root.join("Cargo.lock"), scratch.join("Cargo.lock"))?;
-    }
+    fs::copy(root.join("Cargo.lock"), scratch.join("Cargo.lock"))?;
     let build = ["build", "--release", "--offline", "--quiet", "--package", "appsockets-core", "--example", "simulate"];
     let mut cargo = process::cargo(build);
     cargo.current_dir(&scratch).env("CARGO_TARGET_DIR", scratch.join("target")).env_remove("CARGO_MANIFEST_DIR");
