@@ -10,10 +10,10 @@
 
 #[path = "../tests/simulation/acts.rs"]
 mod acts;
+#[path = "../tests/simulation/aimed.rs"]
+mod aimed;
 #[path = "simulate/bounded.rs"]
 mod bounded;
-#[path = "../tests/simulation/broken.rs"]
-mod broken;
 #[path = "../tests/simulation/chance.rs"]
 mod chance;
 #[path = "../tests/simulation/client.rs"]
@@ -71,11 +71,11 @@ fn main() -> ExitCode {
     let mut summary = Summary::default();
     let failed = match &options.seeds {
         Seeds::One(plan) => one(plan, &options, &mut summary),
-        Seeds::Many { from, count, minutes } => many::run(*from, *count, *minutes, options.fault, &mut summary),
+        Seeds::Many { from, count, minutes } => many::run(*from, *count, *minutes, &options, &mut summary),
     };
     summary.print();
     if options.shrinks() {
-        failed.iter().take(SHRUNK_MAX).for_each(|plan| smaller::show(plan, options.fault));
+        failed.iter().take(SHRUNK_MAX).for_each(smaller::show);
     }
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -85,9 +85,9 @@ fn one(plan: &Plan, options: &Options, summary: &mut Summary) -> Vec<Plan> {
     println!("{plan:?}");
     let outcome = if options.trace {
         // A trace is watched and can be ended by hand.
-        run::run(plan, options.fault, true)
+        run::run(plan, true)
     } else {
-        bounded::run(plan, options.fault)
+        bounded::run(plan)
     };
     let failed = outcome.is_err();
     summary.add(plan, outcome);

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Result;
 use clap::Args;
 
-use crate::{Consent, needs, process, root, rules, tools};
+use crate::{Consent, needs, process, root, rules, sim, tools};
 
 #[derive(Args)]
 pub struct Options {
@@ -22,6 +22,9 @@ pub fn run(options: &Options) -> Result<()> {
     let mut nextest = tools::cargo_tool(&tools::NEXTEST)?;
     if options.filter.is_empty() && has_doctests()? {
         process::run(&mut process::cargo(["test", "--workspace", "--doc", "--quiet"]))?;
+    }
+    if options.filter.is_empty() {
+        sim::broken()?;
     }
     process::run(nextest.args(["run", "--workspace"]).args(&options.filter))
 }

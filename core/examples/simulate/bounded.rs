@@ -9,7 +9,6 @@ use std::{
 };
 
 use crate::{
-    broken::Fault,
     plan::Plan,
     run::{self, Tally},
 };
@@ -25,12 +24,12 @@ thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-pub fn run(plan: &Plan, fault: Fault) -> Result<Tally, String> {
+pub fn run(plan: &Plan) -> Result<Tally, String> {
     note_panics();
     let (tell, told) = mpsc::channel();
     let this = plan.clone();
     let run = move || {
-        let outcome = panic::catch_unwind(|| run::run(&this, fault, false));
+        let outcome = panic::catch_unwind(|| run::run(&this, false));
         let outcome = outcome.unwrap_or_else(|_| Err(format!("it {}", PANIC.take())));
         // Whoever waits may have given up: then nobody takes the outcome.
         drop(tell.send(outcome));

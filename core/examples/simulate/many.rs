@@ -9,16 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{bounded, broken::Fault, plan::Plan, summary::Summary};
+use crate::{bounded, options::Options, plan::Plan, summary::Summary};
 
 /// How often it is told how far the runs are.
 const NEWS: Duration = Duration::from_secs(20);
 
-/// Failures after which no further seed is begun.
-const FAILURES_MAX: usize = 100;
-
 /// Runs seeds until there were enough or the time is over. Returns the plans that failed, lowest seed first.
-pub fn run(from: u64, count: Option<u64>, minutes: Option<u64>, fault: Fault, summary: &mut Summary) -> Vec<Plan> {
+pub fn run(from: u64, count: Option<u64>, minutes: Option<u64>, options: &Options, summary: &mut Summary) -> Vec<Plan> {
     let begun = Instant::now();
     let ends = minutes.map(|minutes| begun + Duration::from_secs(60 * minutes));
     let until = count.map_or(u64::MAX, |count| from.saturating_add(count));
@@ -26,13 +23,13 @@ pub fn run(from: u64, count: Option<u64>, minutes: Option<u64>, fault: Fault, su
     let (tell, told) = mpsc::channel();
     let mut failed = Vec::new();
     thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+        for _ in 0..options.threads() {
             let (tell, next) = (tell.clone(), &next);
             scope.spawn(move || {
                 while ends.is_none_or(|ends| Instant::now() < ends) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let plan = Plan::of(seed);
-                    if seed >= until || tell.send((plan.clone(), bounded::run(&plan, fault))).is_err() {
+                    let plan = options.plan(seed);
+                    if seed >= until || tell.send((plan.clone(), bounded::run(&plan))).is_err() {
                         break;
                     }
                 }
@@ -49,7 +46,7 @@ pub fn run(from: u64, count: Option<u64>, minutes: Option<u64>, fault: Fault, su
                 news += NEWS;
                 eprintln!("{} s: {} seeds, {} failed", begun.elapsed().as_secs(), summary.seeds(), failed.len());
             }
-            if failed.len() >= FAILURES_MAX {
+            if failed.len() >= options.failures_max() {
                 // Whoever runs another seed finds that nobody takes its outcome.
                 break;
             }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{bounded, broken::Fault, plan::Plan, shrink, spelled};
+use crate::{bounded, plan::Plan, run::LET_GO, shrink, spelled};
 
 /// How long a smaller plan is looked for.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -10,7 +10,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Other seeds that a smaller plan is tried with: whatever changes gives chance another course.
 const SEEDS: u64 = 12;
 
-pub fn show(plan: &Plan, fault: Fault) {
+pub fn show(plan: &Plan) {
     println!("\nseed {}: looking for a smaller plan, for {} s at most", plan.seed, LONGEST.as_secs());
     let ends = Instant::now() + LONGEST;
     let (mut runs, mut mistake) = (0, String::new());
@@ -20,9 +20,9 @@ pub fn show(plan: &Plan, fault: Fault) {
                 return None;
             }
             runs += 1;
-            // Whether a seed is a multiple of 8 has a meaning.
-            let tried = Plan { seed: smaller.seed.wrapping_add(8 * other), ..smaller.clone() };
-            let failure = bounded::run(&tried, fault).err().filter(|failure| !failure.starts_with(bounded::ENDLESS))?;
+            // Whether a seed is a multiple of that has a meaning.
+            let tried = Plan { seed: smaller.seed.wrapping_add(LET_GO * other), ..smaller.clone() };
+            let failure = bounded::run(&tried).err().filter(|failure| !failure.starts_with(bounded::ENDLESS))?;
             mistake = failure;
             Some(tried)
         })

@@ -190,7 +190,7 @@ impl World {
     }
 
     /// Whether the end of this process leaves a copy of everything.
-    fn may_crash(&mut self) -> bool {
+    pub fn may_crash(&mut self) -> bool {
         if self.plan.mode == Mode::Wild {
             return self.processes.len() > 1;
         }

@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_macros, reason = "a trace is printed where the core itself may print nothing")]
 
 mod acts;
-mod broken;
+mod aimed;
 mod chance;
 mod client;
 mod counting;
@@ -22,7 +22,6 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use broken::Fault;
 use counting::PATHS;
 use plan::Plan;
 use run::Tally;
@@ -38,7 +37,7 @@ const PATHS_MET: usize = 18;
 fn clients_get_what_they_may_rely_on() {
     let mut met = BTreeSet::new();
     for seed in 0..SEEDS {
-        match run::run(&Plan::of(seed), Fault::None, false) {
+        match run::run(&Plan::of(seed), false) {
             Ok(Tally { steps, sent, heard, acked, counts }) => {
                 assert!(steps > 0 && sent > 0 && heard > 0 && acked > 0, "seed {seed}: nothing happens");
                 met.extend(counts.into_keys());
@@ -48,4 +47,28 @@ fn clients_get_what_they_may_rely_on() {
     }
     let missed: Vec<_> = PATHS.iter().filter(|path| !met.contains(*path)).collect();
     assert!(PATHS.len() - missed.len() >= PATHS_MET, "never met: {missed:?}");
+}
+
+/// The same, with what goes wrong aimed at the moments that matter.
+#[test]
+fn moments_that_matter_change_nothing() {
+    for (name, aim) in aimed::ALL {
+        for seed in 0..SEEDS / 10 {
+            if let Err(mistake) = run::run(&Plan::aimed(aim, seed), false) {
+                panic!("seed {seed}: {mistake}\nto see it again: cargo xtask sim --aimed {name} --seed {seed}");
+            }
+        }
+    }
+}
+
+/// The same, with what goes wrong aimed at the moments that matter.
+#[test]
+fn moments_that_matter_change_nothing() {
+    for (name, aim) in aimed::ALL {
+        for seed in 0..2 {
+            if let Err(mistake) = run::run(&Plan::aimed(aim, seed), false) {
+                panic!("seed {seed}: {mistake}\nto see it again: cargo xtask sim --aimed {name} --seed {seed}");
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What a seed makes of a run: how many of everything there are, and what may go wrong.
 
-use crate::chance::Chance;
+use crate::{aimed::Aim, chance::Chance};
 
 /// How rough a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Mode {
 pub struct Plan {
     pub seed: u64,
     pub mode: Mode,
+    /// The moment that it aims at; none where chance alone decides what goes wrong.
+    pub aim: Option<Aim>,
     pub nodes: u64,
     pub edges: u64,
     pub workers: u64,
@@ -74,6 +76,7 @@ impl Plan {
         Plan {
             seed,
             mode,
+            aim: None,
             nodes: chance.between(3, 5),
             edges: chance.below(2),
             workers: chance.between(1, 2),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{broken::Fault, plan::Plan, world::World};
+use crate::{plan::Plan, world::World};
 
 /// What a run was.
 #[derive(Debug, Default)]
@@ -18,17 +18,20 @@ pub struct Tally {
 const REST_MS: u64 = 30_000;
 
 /// One in so many runs goes on until everything is forgotten, which takes as long as ten others.
-const LET_GO: u64 = 50;
+pub const LET_GO: u64 = 50;
 
-pub fn run(plan: &Plan, fault: Fault, trace: bool) -> Result<Tally, String> {
-    let mut world = World::new(plan.clone(), fault);
+pub fn run(plan: &Plan, trace: bool) -> Result<Tally, String> {
+    let mut world = World::new(plan.clone());
     world.trace = trace;
     world.pass(800);
     check(&world, "founding")?;
     for step in 0..plan.active_ms / 10 {
         world.clients_act();
         if step * 10 < plan.quiet_after_ms {
-            world.faults_act();
+            match plan.aim {
+                Some(aim) => world.aim(aim),
+                None => world.faults_act(),
+            }
         }
         world.pass(10);
         check(&world, "running")?;

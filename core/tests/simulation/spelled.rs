@@ -1,9 +1,13 @@
 //! A plan as text: what differs from the plan of its seed, as `clients=2,channels=1`.
 
-use crate::plan::{Mode, Plan};
+use crate::{
+    aimed,
+    plan::{Mode, Plan},
+};
 
 /// The names of all that a plan holds besides its seed.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 18] = [
+    "aim",
     "mode",
     "nodes",
     "edges",
@@ -25,9 +29,10 @@ pub const NAMES: [&str; 17] = [
 
 const MODES: [(&str, Mode); 3] = [("planned", Mode::Planned), ("one", Mode::OneAtATime), ("wild", Mode::Wild)];
 
-/// One field, as a number. Of a mode it is the place among the modes.
+/// One field, as a number. Of a mode it is the place among the modes, of an aim the place among those, from 1.
 pub fn get(plan: &Plan, name: &str) -> Option<u64> {
     Some(match name {
+        "aim" => aimed::ALL.iter().position(|(_, aim)| Some(*aim) == plan.aim).map_or(0, |at| at as u64 + 1),
         "mode" => MODES.iter().position(|(_, mode)| *mode == plan.mode)? as u64,
         "nodes" => plan.nodes,
         "edges" => plan.edges,
@@ -53,6 +58,7 @@ pub fn get(plan: &Plan, name: &str) -> Option<u64> {
 pub fn with(plan: &Plan, name: &str, value: u64) -> Option<Plan> {
     let mut plan = plan.clone();
     match name {
+        "aim" => plan.aim = value.checked_sub(1).and_then(|at| aimed::ALL.get(at as usize)).map(|(_, aim)| *aim),
         "mode" => plan.mode = MODES.get(usize::try_from(value).ok()?)?.1,
         "nodes" => plan.nodes = value,
         "edges" => plan.edges = value,
@@ -87,9 +93,9 @@ pub fn spell(plan: &Plan) -> String {
     said.collect::<Vec<_>>().join(",")
 }
 
-/// The plan of a seed with what the text says otherwise.
-pub fn parse(seed: u64, text: &str) -> Result<Plan, String> {
-    let mut plan = Plan::of(seed);
+/// The plan with what the text says otherwise.
+pub fn parse(plan: Plan, text: &str) -> Result<Plan, String> {
+    let mut plan = plan;
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').ok_or(format!("{part}: not NAME=VALUE"))?;
         let mode = MODES.iter().position(|(mode, _)| *mode == value).filter(|_| name == "mode");
@@ -108,9 +114,9 @@ fn a_plan_survives_its_text() {
     for seed in 0..200 {
         let other = Plan { seed, quiet_after_ms: 70 * seed, ..Plan::of(seed + 1) };
         let text = spell(&other);
-        let again = parse(seed, &text).unwrap();
+        let again = parse(Plan::of(seed), &text).unwrap();
         assert_eq!(format!("{again:?}"), format!("{other:?}"), "{text}");
         assert_eq!(spell(&Plan::of(seed)), "");
     }
-    assert!(parse(1, "clients").is_err() && parse(1, "cats=1").is_err() && parse(1, "clients=0").is_err());
+    assert!(["clients", "cats=1", "clients=0"].iter().all(|text| parse(Plan::of(1), text).is_err()));
 }

@@ -24,7 +24,7 @@ use appsockets_core::{
 };
 
 use crate::{
-    broken::Fault,
+    aimed::Round,
     chance::Chance,
     client::{At, Client},
     counting::Counting,
@@ -44,7 +44,6 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub struct World {
     pub plan: Plan,
-    pub fault: Fault,
     pub now_ms: u64,
     pub chance: Chance,
     pub net: Net,
@@ -65,15 +64,15 @@ pub struct World {
     pub config: session::Config,
     pub ids: u64,
     pub trace: bool,
+    pub round: Round,
     meter: SharedBucket,
 }
 
 impl World {
-    pub fn new(plan: Plan, fault: Fault) -> World {
+    pub fn new(plan: Plan) -> World {
         let mut chance = Chance::new(plan.seed);
         let hubs = hubs::hubs(plan.redundancy);
         let mut world = World {
-            fault,
             now_ms: 10_000,
             net: Net::new(plan.delay_ms),
             processes: BTreeMap::new(),
@@ -91,6 +90,7 @@ impl World {
             config: hubs::session_config(),
             ids: 0,
             trace: false,
+            round: Round::default(),
             meter: SharedBucket::default(),
             chance: Chance::new(chance.number()),
             plan,
@@ -305,7 +305,6 @@ impl World {
 
     fn take(&mut self, node: u64, from: NodeId, message: appsockets_core::shard::peer::PeerMessage) {
         use appsockets_core::shard::peer::Body;
-        let Some(message) = self.fault.spoil(message) else { return };
         let workers = self.plan.workers;
         let only = match &message.body {
             Body::Channel { key, .. } => Some(key.point() % workers),
@@ -358,7 +357,6 @@ impl World {
                     println!("{} node {node} installs {view:?} after {open:?}", self.now_ms);
                 }
                 self.count("views installed");
-                let open = self.fault.open(open);
                 self.shards(node, |shard, now, effects| shard.install(now, view.clone(), open.clone(), effects));
             }
             ViewEffect::Settled { number } => {

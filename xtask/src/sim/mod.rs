@@ -1,5 +1,8 @@
 //! `cargo xtask sim`: the simulation of whole clusters, for as long as one likes.
 
+mod broken;
+mod variant;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -25,10 +28,19 @@ pub struct Options {
     /// How long, in minutes
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     minutes: Option<u64>,
+    /// Plans that aim at one moment, by its name
+    #[arg(long)]
+    aimed: Option<String>,
+    /// Break the protocol on purpose, in every way or in those named so, and demand that each is caught
+    #[arg(long, num_args = 0.., value_name = "NAME", conflicts_with_all = ["seed", "seeds", "from", "minutes", "aimed"])]
+    broken: Option<Vec<String>>,
 }
 
 /// Runs the core's example in a profile of its own: optimised, and with the assertions of a debug build.
 pub fn run(options: &Options) -> Result<()> {
+    if let Some(filter) = &options.broken {
+        return broken::run(filter);
+    }
     let example = ["run", "--profile", "simulation", "--package", "appsockets-core", "--example", "simulate", "--"];
     let mut command = process::cargo(example);
     let numbers = [
@@ -41,6 +53,12 @@ pub fn run(options: &Options) -> Result<()> {
         command.args(number.map(|number| [name.to_owned(), number.to_string()]).into_iter().flatten());
     }
     command.args(options.plan.iter().flat_map(|plan| ["--plan", plan]));
+    command.args(options.aimed.iter().flat_map(|aimed| ["--aimed", aimed]));
     command.args(options.trace.then_some("--trace"));
     process::run(&mut command)
+}
+
+/// What continuous integration runs of it.
+pub fn broken() -> Result<()> {
+    broken::run(&[])
 }
