@@ -129,7 +129,7 @@ impl World {
 
     fn step_of_round(&mut self, aim: Aim, step: usize) {
         let nodes = self.round.nodes.clone();
-        if nodes.len() < 4 {
+        if nodes.len() < 5 {
             return;
         }
         let (now_ms, any) = (self.now_ms, nodes[self.chance.below(nodes.len() as u64) as usize]);

@@ -47,7 +47,8 @@ pub struct Channel {
     accepted: Vec<Arc<Message>>,
     waiting: Vec<Waiting>,
     resuming: Vec<Resuming>,
-    began_ms: u64,
+    /// When the state came from another owner, or from a copy.
+    taken_up_ms: Option<u64>,
     /// When the node of a kept session was last asked for it.
     checked_ms: u64,
     used_ms: u64,
@@ -83,7 +84,7 @@ impl Channel {
             accepted: Vec::new(),
             waiting: Vec::new(),
             resuming: Vec::new(),
-            began_ms: cx.now.mono_ms,
+            taken_up_ms: Some(cx.now.mono_ms),
             checked_ms: cx.now.mono_ms,
             used_ms: cx.now.mono_ms,
             told: Told::from_the_past(cx.now),
@@ -96,7 +97,7 @@ impl Channel {
     pub fn fresh(key: ChannelKey, rules: Arc<Rules>, epoch: Epoch, known_since: u64, cx: &mut Cx<'_>) -> Channel {
         let state = State::new(cx.now, epoch, rules.redundancy, known_since);
         let mut channel = Channel::new(key, rules, state, cx);
-        channel.told = Told::default();
+        (channel.told, channel.taken_up_ms) = (Told::default(), None);
         channel
     }
 
@@ -235,7 +236,7 @@ impl Channel {
         let others = self.listeners.iter().filter(|listening| listening.node != cx.me());
         let seen = others.map(|listening| listening.seen).min().unwrap_or(u64::MAX);
         // After a change of owner the nodes need a moment to say what they have.
-        let all_known = self.state.sequence == 0 || cx.now.mono_ms >= self.began_ms + cx.config.hold_ms;
+        let all_known = self.taken_up_ms.is_none_or(|at_ms| at_ms + cx.config.hold_ms <= cx.now.mono_ms);
         let (history, retain_ms) = (cx.config.history, cx.config.retain_ms);
         Keeping { history, retain_ms, seen: if all_known { seen } else { 0 } }
     }
