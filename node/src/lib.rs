@@ -8,6 +8,7 @@ pub mod config;
 pub mod edge;
 pub mod engine;
 pub mod http;
+mod nearest;
 pub mod node;
 mod random;
 mod secret;

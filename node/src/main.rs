@@ -1,9 +1,17 @@
 //! `appsockets-node`: see `appsockets-node --help`.
 
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf};
+use std::{
+    io::IsTerminal,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
-use appsockets_node::{apply, config::Config, node::Node};
+use appsockets_node::{
+    apply,
+    config::{self, Config},
+    node::Node,
+};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -50,6 +58,21 @@ enum Command {
         /// Resources, YAML.
         file: PathBuf,
     },
+    /// Looks at the configuration without starting a node, or shows what may be configured.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Says what is wrong with a configuration, with the environment variables as they are here.
+    Check {
+        /// The configuration file, YAML.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Prints every key with what it takes, its default and its meaning, as a table in Markdown.
+    Reference,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -63,14 +86,22 @@ fn main() -> anyhow::Result<()> {
     match command {
         None => runtime.block_on(serve(arguments)),
         Some(Command::Apply { data, file }) => runtime.block_on(apply::apply(&data, &file)),
+        Some(Command::Config(ConfigCommand::Check { config })) => check(config.as_deref()),
+        Some(Command::Config(ConfigCommand::Reference)) => {
+            print!("{}", config::reference());
+            Ok(())
+        }
     }
 }
 
+fn check(file: Option<&Path>) -> anyhow::Result<()> {
+    Config::load(file, std::env::vars_os())?;
+    println!("{}: ok", file.map_or("the environment".into(), Path::to_string_lossy));
+    Ok(())
+}
+
 async fn serve(Serve { config, hubs, listen, admin, data, page }: Serve) -> anyhow::Result<()> {
-    let mut config = match config {
-        Some(path) => Config::read(&path)?,
-        None => Config::default(),
-    };
+    let mut config = Config::load(config.as_deref(), std::env::vars_os())?;
     config.listen = listen.unwrap_or(config.listen);
     config.admin.listen = admin.or(config.admin.listen);
     config.data = data.unwrap_or(config.data);
