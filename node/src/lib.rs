@@ -14,3 +14,4 @@ mod random;
 mod secret;
 pub mod settings;
 pub mod store;
+pub mod tls;

@@ -4,6 +4,7 @@ use std::{
     io::IsTerminal,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use anyhow::Context;
@@ -11,6 +12,7 @@ use appsockets_node::{
     apply,
     config::{self, Config},
     node::Node,
+    tls::{self, Tls},
 };
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -75,7 +77,18 @@ enum ConfigCommand {
     Reference,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What went wrong is for administrators, so there is never a stack trace.
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(std::io::stderr)
@@ -95,7 +108,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn check(file: Option<&Path>) -> anyhow::Result<()> {
-    Config::load(file, std::env::vars_os())?;
+    let config = Config::load(file, std::env::vars_os())?;
+    Tls::load("tls", &config.tls)?;
+    Tls::load("admin.tls", &config.admin.tls)?;
     println!("{}: ok", file.map_or("the environment".into(), Path::to_string_lossy));
     Ok(())
 }
@@ -107,9 +122,10 @@ async fn serve(Serve { config, hubs, listen, admin, data, page }: Serve) -> anyh
     config.data = data.unwrap_or(config.data);
     config.page |= page;
     let (mut once, mut twice) = (Stop::listen()?, Stop::listen()?);
+    let secured = config.tls.certificate.is_some();
     let node = Node::start(config, hubs).await?;
     // The one line on standard output: whoever starts a node on port 0 learns the port from it.
-    println!("listening on http://{}", node.address());
+    println!("listening on {}://{}", tls::scheme(secured), node.address());
     tokio::select! {
         outcome = node.serve(once.asked()) => outcome,
         // Who asks again does not want to wait until the sessions have gone.
