@@ -13,7 +13,7 @@ mod keys;
 mod leaves;
 mod reading;
 mod reference;
-pub mod section;
+pub(crate) mod section;
 #[cfg(test)]
 mod tests;
 mod variables;

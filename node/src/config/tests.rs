@@ -5,15 +5,7 @@ use std::{collections::BTreeSet, ffi::OsString};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use super::{
-    Config,
-    leaves::leaves,
-    reading::Reading,
-    reference,
-    section::Kind,
-    variables::{is_service_link, variable},
-    yaml,
-};
+use super::{Config, leaves::leaves, reading::Reading, reference, section::Kind, variables::variable, yaml};
 
 fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
@@ -50,6 +42,8 @@ fn variables_go_before_the_file() {
             ("APPSOCKETS_PAGE", "true"),
             ("PATH", "/bin"),
             ("APPSOCKETS_SERVICE_HOST", "10.0.0.1"),
+            ("APPSOCKETS_SERVICE_PORT_HTTPS", "443"),
+            ("APPSOCKETS_PORT", "tcp://10.0.0.1:8080"),
             ("APPSOCKETS_PORT_8080_TCP_ADDR", "10.0.0.1"),
         ],
     );
@@ -227,6 +221,7 @@ fn mistakes_in_variables_are_named() {
         ("SESION__RATE_LIMIT", "7", "There is no such variable: did you mean `APPSOCKETS_SESSION__RATE_LIMIT`?"),
         ("SESSION_RATE_LIMIT", "7", "There is no such variable: did you mean `APPSOCKETS_SESSION__RATE_LIMIT`?"),
         ("REDIS__ADDRESS", "7", "There is no such variable: `appsockets-node config reference` lists all keys."),
+        ("LISTEN_PORT", "7", "There is no such variable: `appsockets-node config reference` lists all keys."),
         ("SESSION", "7", "There is no such variable: `appsockets-node config reference` lists all keys."),
         ("SESSION__RATE_LIMIT", "many", "Write a whole number from 1 to 4294967295, not `many`."),
         ("LISTEN", "", "Write an address such as 127.0.0.1:8080, not ``."),
@@ -302,7 +297,6 @@ fn every_key_is_read_from_both_sources() {
         assert!(reading.given.contains_key(&leaf.sets), "{text}");
 
         let name = variable(&leaf.path);
-        assert!(!is_service_link(&name), "{name}");
         let value = value.trim_matches(['[', ']']);
         let reading = super::variables::read(&leaves, [(OsString::from(&name), OsString::from(value))]);
         assert!(reading.problems.is_empty() && reading.given.contains_key(&leaf.sets), "{name}");

@@ -50,16 +50,16 @@ pub fn read<'a>(leaves: &'a [Leaf], environment: impl IntoIterator<Item = (OsStr
 }
 
 fn ours((name, value): (OsString, OsString)) -> Option<(String, OsString)> {
-    let name = name.to_str().filter(|name| name.starts_with(PREFIX) && !is_service_link(name))?;
-    Some((name.to_owned(), value))
+    let name = name.to_str().filter(|name| name.starts_with(PREFIX))?;
+    (!is_service_link(name, &value.to_string_lossy())).then(|| (name.to_owned(), value))
 }
 
 /// Whether Kubernetes makes such a variable: for every service of a namespace, so also for one that is called
 /// appsockets, in every container.
-pub fn is_service_link(name: &str) -> bool {
+fn is_service_link(name: &str, value: &str) -> bool {
     let words: Vec<_> = name.split('_').collect();
     let number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
-    words.last() == Some(&"PORT")
+    (words.last() == Some(&"PORT") && value.contains("://"))
         || words.windows(2).any(|pair| matches!(pair, ["SERVICE", "HOST" | "PORT"]))
         || words.windows(2).any(|pair| pair[0] == "PORT" && number(pair[1]))
 }

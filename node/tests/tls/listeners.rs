@@ -1,3 +1,5 @@
+use std::process::Command;
+
 use rustls::version::{TLS12, TLS13};
 use serde_json::json;
 use tokio::{
@@ -54,6 +56,23 @@ async fn streams_and_requests_come_over_tls() {
     while !heard.contains("over TLS") {
         heard.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap().into());
     }
+}
+
+/// A client with a TLS that others wrote.
+#[tokio::test]
+async fn curl_connects() {
+    let certificate = Certificate::new();
+    let server = Server::start(&certificate).await;
+    let port = server.address.port();
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--fail-with-body", "--cacert"])
+        .arg(server.folder.path().join("tls.crt"))
+        .args(["--resolve", &format!("localhost:{port}:127.0.0.1"), "--header", "content-type: application/json"])
+        .args(["--data", r#"{"publishes": [{"channel": "news", "event": "e", "text": "hello"}]}"#])
+        .arg(format!("https://localhost:{port}/hubs/shop/publish"));
+    let output = tokio::task::spawn_blocking(move || curl.output()).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains(r#""success":true"#), "{said} {}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[tokio::test]
