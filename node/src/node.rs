@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use tokio::runtime;
 
 use crate::{
-    admin::{Admin, Server},
+    admin::{Admin, Listeners, Server},
     auth::Authenticator,
     config::Config,
     edge::{self, Connections, Worker, WorkerHandle, clock},
@@ -197,27 +197,6 @@ impl Node {
         while self.connections.open() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    }
-}
-
-/// Those that the small runtime serves.
-struct Listeners {
-    admin: Option<Server>,
-    metrics: Option<Server>,
-}
-
-impl Listeners {
-    async fn start(config: &Config, admin: &Admin, admin_tls: Option<Arc<Tls>>) -> anyhow::Result<Listeners> {
-        let mut listeners = Listeners { admin: None, metrics: None };
-        if let Some(address) = config.admin_address() {
-            let router = admin.clone().router();
-            listeners.admin = Some(Server::start("admin.listen", address, router, admin_tls).await?);
-        }
-        if let Some(address) = config.metrics.listen {
-            let router = admin.clone().metrics_router();
-            listeners.metrics = Some(Server::start("metrics.listen", address, router, None).await?);
-        }
-        Ok(listeners)
     }
 }
 

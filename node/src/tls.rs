@@ -40,6 +40,7 @@ pub struct Tls {
     key: PathBuf,
     loaded: Stamp,
     current: ArcSwap<ServerConfig>,
+    handshakes: AtomicU64,
     handshakes_failed: AtomicU64,
     refused: AtomicU64,
 }
@@ -60,6 +61,7 @@ impl Tls {
             key: key.clone(),
             loaded,
             current: ArcSwap::from_pointee(current),
+            handshakes: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         })))
@@ -70,6 +72,7 @@ impl Tls {
     /// # Errors
     /// The client does not speak TLS, or not in time, or the socket failed.
     pub async fn accept(&self, stream: TcpStream, timeout: Duration) -> io::Result<TlsStream<TcpStream>> {
+        let _under_way = UnderWay::new(&self.handshakes);
         let acceptor = TlsAcceptor::from(self.current.load_full());
         let shaking = acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(UNSENT_BYTES_MAX)));
         let shaken = time::timeout(timeout, shaking).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
@@ -77,6 +80,11 @@ impl Tls {
             self.handshakes_failed.fetch_add(1, Ordering::Relaxed);
         }
         shaken
+    }
+
+    /// How many handshakes are under way.
+    pub fn handshakes(&self) -> u64 {
+        self.handshakes.load(Ordering::Relaxed)
     }
 
     /// How many handshakes failed.
@@ -134,6 +142,22 @@ pub fn scheme(secured: bool) -> &'static str {
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").field("section", &self.section).finish_non_exhaustive()
+    }
+}
+
+/// Counts one until it is dropped, which a task that is aborted does as well.
+struct UnderWay<'a>(&'a AtomicU64);
+
+impl UnderWay<'_> {
+    fn new(count: &AtomicU64) -> UnderWay<'_> {
+        count.fetch_add(1, Ordering::Relaxed);
+        UnderWay(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

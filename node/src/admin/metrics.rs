@@ -36,6 +36,7 @@ fn connections(admin: &Admin, text: &mut Text) {
 
 fn tls(listeners: &[Arc<Tls>], text: &mut Text) {
     let sum = |figure: fn(&Tls) -> u64| listeners.iter().map(|tls| figure(tls)).sum();
+    text.gauge("tls_handshakes", "TLS handshakes that are under way.", sum(Tls::handshakes));
     text.counter("tls_handshakes_failed_total", "TLS handshakes that failed.", sum(Tls::handshakes_failed));
     text.counter("tls_certificates_refused_total", "New certificates that can't be used.", sum(Tls::refused));
 }

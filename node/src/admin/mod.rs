@@ -1,8 +1,9 @@
 //! What administrators do over HTTP, and what watches the node: resources, publishing, presence, health and metrics.
 //!
-//! Served on a listener of its own by the small runtime, so that nothing here takes time from a worker.
+//! Served on listeners of its own by the small runtime, so that nothing here takes time from a worker.
 
 mod health;
+mod listeners;
 mod messages;
 mod metrics;
 mod page;
@@ -26,6 +27,7 @@ use axum::{
 };
 use subtle::ConstantTimeEq;
 
+pub use listeners::Listeners;
 pub use server::Server;
 
 use crate::{
@@ -90,7 +92,7 @@ impl Admin {
     }
 
     /// All that administrators may ask for.
-    pub fn router(self) -> Router {
+    fn router(self) -> Router {
         let guarded = guarded().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
         let guarded = guarded.route_layer(middleware::from_fn_with_state(self.clone(), administrators_only));
         let open = open().into_iter().fold(guarded, |router, (path, methods)| router.route(path, methods));
@@ -98,7 +100,7 @@ impl Admin {
     }
 
     /// What watches the node may ask for no more than this.
-    pub fn metrics_router(self) -> Router {
+    fn metrics_router(self) -> Router {
         let watching =
             watching().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
         watching.fallback(nothing_here).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(self)

@@ -6,7 +6,6 @@
 use std::{ffi::OsString, fmt, fs, path::Path};
 
 use appsockets_core::settings::problem::Problem;
-use serde_json::Value as Json;
 
 mod check;
 mod keys;
@@ -114,8 +113,9 @@ fn assemble(given: &Given) -> Result<Config, Problem> {
     let internal = |error: serde_json::Error| Problem::new("the configuration", error.to_string());
     let mut config = serde_json::to_value(Config::default()).map_err(internal)?;
     for (path, setting) in given {
-        let place = path.split('.').try_fold(&mut config, |value, name| value.get_mut(name));
-        *place.unwrap_or(&mut Json::Null) = setting.value.clone();
+        if let Some(value) = path.split('.').try_fold(&mut config, |value, name| value.get_mut(name)) {
+            *value = setting.value.clone();
+        }
     }
     serde_json::from_value(config).map_err(internal)
 }

@@ -102,7 +102,7 @@ pub type Wire = Box<dyn Io>;
 pub struct Server {
     pub address: SocketAddr,
     /// Of clients, if it speaks TLS.
-    connector: Option<TlsConnector>,
+    pub connector: Option<TlsConnector>,
     pub worker: Worker<(), Order>,
     pub connections: Arc<Connections>,
     events: mpsc::UnboundedReceiver<Event>,

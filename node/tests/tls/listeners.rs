@@ -29,6 +29,8 @@ async fn sessions_speak_over_both_versions_of_tls() {
             assert_eq!(client.until("Publish").await["payload"], text);
         }
     }
+    let _begun = TcpStream::connect(server.address).await.unwrap();
+    eventually(async || server.figure("tls_handshakes").await == 1).await;
     assert_eq!(server.figure("tls_handshakes_failed_total").await, 0);
 }
 
