@@ -26,7 +26,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub enum Command {
-    Subscribe { id: u64, channel: String, sender: mpsc::Sender<Event> },
+    Subscribe { id: u64, channel: String, since: Option<String>, sender: mpsc::Sender<Event> },
     Ask { wish: Wish, reply: Reply },
     Close,
 }
@@ -148,9 +148,9 @@ impl Task {
     fn command(&mut self, command: Command) {
         let (wish, reply) = match command {
             Command::Close => return self.input(Input::Close),
-            Command::Subscribe { id, channel, sender } => {
+            Command::Subscribe { id, channel, since, sender } => {
                 self.readers.insert(id, sender);
-                return self.input(Input::Subscribe { id, channel });
+                return self.input(Input::Subscribe { id, channel, since });
             }
             Command::Ask { wish, reply } => (wish, reply),
         };
@@ -158,8 +158,8 @@ impl Task {
         let token = self.last_token;
         self.replies.insert(token, reply);
         self.input(match wish {
-            Wish::Publish(publish) => {
-                let key = format!("{:016x}{:016x}", random(), random());
+            Wish::Publish(mut publish) => {
+                let key = publish.key.take().unwrap_or_else(|| format!("{:016x}{:016x}", random(), random()));
                 Input::Publish { token, publish, key }
             }
             Wish::History(request) => Input::History { token, request },
