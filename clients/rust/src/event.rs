@@ -38,8 +38,8 @@ pub enum End {
     #[error("the client was closed")]
     Closed,
     /// The node closed the session with a code that forbids to reconnect (4100 to 4199).
-    #[error("the node closed the session with {code}: {message}")]
-    Code { code: u16, message: String },
+    #[error("the node closed the session: {name} ({code}): {message}")]
+    Code { code: u16, name: String, message: String },
     /// The node refused to open a connection.
     #[error("the node refused the connection with {0}")]
     Refused(Refusal),

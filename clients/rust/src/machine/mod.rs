@@ -251,7 +251,9 @@ impl Machine {
     /// There is no connection any more: tries again, unless somebody has to change something first.
     fn broken(&mut self, how: Break, step: &mut Step<'_>) {
         match how {
-            Break::Closed(code @ 4100..=4199) => self.end(End::Code { code, message: String::new() }, step),
+            Break::Closed(code @ 4100..=4199) => {
+                self.end(End::Code { code, name: String::new(), message: String::new() }, step);
+            }
             Break::Refused(refusal) if self.is_last() || matches!(refusal.status, 400 | 401 | 403 | 404) => {
                 self.end(End::Refused(refusal), step);
             }
