@@ -21,7 +21,7 @@ pub struct Options {
 pub async fn run(options: Options, output: &Output) -> Result<(), Fault> {
     let Options { connection, channel } = options;
     let client = connection.open()?;
-    let mut subscription = client.subscribe(channel).await?;
+    let mut subscription = connection.answer(&client, client.subscribe(channel)).await?;
     opened(&mut subscription, &connection).await?;
     let members = timeout(LIST_LIMIT, list(&mut subscription)).await.unwrap_or_else(|_| Err(unknown()))?;
     client.close().await;

@@ -1,6 +1,6 @@
 //! `sub`: what comes in channels.
 
-use appsockets_client::{Client, Event, Subscription};
+use appsockets_client::{Client, Event};
 use clap::Args;
 use futures_util::{
     StreamExt,
@@ -44,10 +44,13 @@ pub async fn run(options: Options, output: &Output) -> Result<(), Fault> {
 async fn subscribe(client: &Client, options: &Options) -> Result<Events, Fault> {
     let mut events = Vec::new();
     for channel in &options.channels {
-        let subscription: Subscription = match &options.since {
-            Some(serial) => client.subscribe_since(channel, serial).await?,
-            None => client.subscribe(channel).await?,
+        let subscription = async {
+            match &options.since {
+                Some(serial) => client.subscribe_since(channel, serial).await,
+                None => client.subscribe(channel).await,
+            }
         };
+        let subscription = options.connection.answer(client, subscription).await?;
         let name = channel.clone();
         events.push(subscription.map(move |event| (name.clone(), event)).boxed());
     }

@@ -115,10 +115,13 @@ pub fn list<K: Kind>() -> MethodRouter<Admin> {
     })
 }
 
-pub async fn hubs(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Json<Value> {
-    let snapshot = admin.shared().settings.snapshot().await;
-    let entries = snapshot.entries().map(|entry| &**entry).filter(|entry| entry.id.kind == ResourceKind::Hub);
-    Json(wanted.page(entries, show))
+/// Those of all hubs, of a kind of which each has at most one.
+pub fn of_all_hubs<K: Kind>() -> MethodRouter<Admin> {
+    get(async |State(admin): State<Admin>, Query(wanted): Query<Wanted>| {
+        let snapshot = admin.shared().settings.snapshot().await;
+        let entries = snapshot.entries().map(|entry| &**entry).filter(|entry| entry.id.kind == K::KIND);
+        Json(wanted.page(entries, show))
+    })
 }
 
 /// The two names of a path, decoded.

@@ -84,6 +84,8 @@ async fn secrets_are_never_given_back() {
         assert_eq!(answer.body["spec"]["jwt"]["secret"], "(secret)");
         assert_eq!(answer.body["spec"]["http"]["headers"]["authorization"], "(secret)");
     }
+    let listed = server.get("/v1/auth-providers").await;
+    assert_eq!(listed.body, json!({"items": [shown.body], "next": null}));
     // What was read can be written again, but a header goes to no other address than the one that it was given for.
     let mut spec = shown.body["spec"].clone();
     server.put(path, &spec).await.is_done();

@@ -57,7 +57,7 @@ impl Listener {
     /// Subscribed when it returns.
     pub async fn open(options: &Options, run_id: u64) -> Result<Listener, Fault> {
         let client = options.connection.open()?;
-        let mut subscription = client.subscribe(&*options.channel).await?;
+        let mut subscription = options.connection.answer(&client, client.subscribe(&*options.channel)).await?;
         match options.connection.in_time(subscription.next()).await? {
             Some(Event::Ended(why)) => Err(why.into()),
             _ => Ok(Listener { client, subscription, run_id }),
