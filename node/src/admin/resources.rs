@@ -6,6 +6,7 @@ use appsockets_core::{
     code::ErrorCode,
     settings::{
         entry::{Entry, ResourceId, ResourceKind},
+        object::object,
         resource::Resource,
     },
 };
@@ -82,7 +83,10 @@ impl Kind for Channels {
 }
 
 fn read<T: DeserializeOwned>(spec: &[u8]) -> serde_json::Result<T> {
-    serde_json::from_slice(spec)
+    let mut text = serde_json::Deserializer::from_slice(spec);
+    let spec = object(&mut text)?;
+    text.end()?;
+    Ok(spec)
 }
 
 /// Of which a hub has one.

@@ -1,0 +1,61 @@
+//! What docs/configuration.md writes is taken, and is what it says.
+
+use appsockets_node::config::Config;
+use serde_json::json;
+
+use super::{
+    blocks,
+    conversation::Socket,
+    like::{assert_like, example},
+    node::Running,
+    provider,
+    shell::{printed, shell},
+};
+
+#[test]
+fn its_examples_are_taken() {
+    let blocks = blocks::of("docs/configuration.md");
+    let languages: Vec<_> = blocks.iter().map(|block| &*block.language).collect();
+    assert_eq!(languages, ["yaml", "json", "json", "yaml", "sh"]);
+    resources(&blocks[0].text);
+    provider(&blocks[1].text, &blocks[2].text);
+    defaults(&blocks[3].text);
+    administration(&blocks[4].text);
+}
+
+fn resources(text: &str) {
+    let node = Running::with(text);
+    let mut socket = Socket::connect(&format!("ws://{}/hubs/shop/ws", node.address), None);
+    socket.send(r#"{"event":"Subscribe","payload":{"reqID":1,"channels":[{"channel":"stock:42"}]}}"#);
+    // As its rules say.
+    socket.next("Presence");
+    socket.next("Occupancy");
+}
+
+fn provider(question: &str, answer: &str) {
+    let (question, answer) = (example(question), example(answer));
+    let (address, asked) = provider::answering(answer.to_string());
+    let node = Running::with(&format!(
+        "{{kind: Hub, name: shop, spec: {{allowAnonymous: true}}}}\n---\n\
+         {{kind: AuthProvider, hub: shop, spec: {{http: {{url: 'http://{address}/'}}}}}}\n"
+    ));
+    let mut socket = Socket::connect(&format!("ws://{}/hubs/shop/ws", node.address), None);
+    socket.send(&json!({"event": "Auth", "payload": {"reqID": 1, "payload": question["payload"]}}).to_string());
+    let outcome = socket.next("Auth");
+    for field in ["success", "userID", "extra", "channelAuthorizations", "rpcAuthorizations"] {
+        assert_eq!(outcome[field], answer[field], "{field}: {outcome}");
+    }
+    assert_like(&question, &asked.join().unwrap());
+}
+
+fn defaults(text: &str) {
+    let written = Config::parse(text).unwrap();
+    assert_eq!(format!("{written:?}"), format!("{:?}", Config::default()));
+}
+
+fn administration(text: &str) {
+    let node = Running::with("{kind: Hub, name: other, spec: {}}\n");
+    let script = text.replace("127.0.0.1:8081", &node.admin.to_string());
+    let hub = printed(shell(&script).current_dir(node.folder()));
+    assert_like(&json!({"kind": "Hub", "name": "shop", "source": "api"}), &serde_json::from_str(&hub).unwrap());
+}
