@@ -42,7 +42,7 @@ pub fn run(options: &Options) -> Result<()> {
         fs::remove_dir_all(&folder).with_context(|| format!("could not clear {}", folder.display()))?;
     }
     fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
-    let admin = dev::address(8081)?;
+    let admin = dev::address(9002)?;
     let _node = start(&folder, admin)?;
     let token = fs::read_to_string(folder.join("admin.token")).context("the node has made no admin token")?;
     let mut suite = process::program(suite, ["--config-file"]);

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::server::Server;
+use super::{
+    server::{Server, token},
+    tool::ran,
+};
 
 fn value(line: &str) -> Value {
     serde_json::from_str(line).unwrap()
@@ -83,6 +86,17 @@ fn a_key_publishes_once_and_retained_and_stored_messages_stay() {
     assert_eq!(texts(&["--before", &first]), [""; 0]);
     let part = server.run(&["history", "news", "--limit", "1"]);
     assert!(part.is_done().lines().last().unwrap().starts_with("# there is more: --before "), "{part:?}");
+}
+
+#[test]
+fn one_is_who_ones_token_says() {
+    let server = Server::start();
+    let mut tool = server.tool(&["presence", "news", "--hub", "members"]);
+    let present = ran(tool.env("APPSOCKETS_TOKEN", token("anna")));
+    let line = present.is_done();
+    assert!(line.contains("  anna  since 20") && line.ends_with("  name=ANNA"), "{line}");
+    let nobody = server.run(&["presence", "news", "--hub", "members"]);
+    nobody.is_fault(1, "not_authenticated (136)");
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! A node in this process, on free ports.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use appsockets_node::{config::Config, node::Node};
+use jsonwebtoken::{EncodingKey, Header};
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 
@@ -18,8 +22,20 @@ const HUBS: &str = "{kind: Hub, name: shop, spec: {defaultPublic: true, allowAno
 ---
 {kind: Channel, hub: shop, name: closed, spec: {rules: closed}}
 ---
-{kind: Hub, name: members, spec: {allowAnonymous: false}}
+{kind: Hub, name: members, spec: {defaultPublic: true, allowAnonymous: false, defaultRules: open}}
+---
+{kind: ChannelRules, hub: members, name: open, spec: {public: true, presence: true}}
+---
+{kind: AuthProvider, hub: members, spec: {jwt: {secret: a secret of at least thirty-two bytes}}}
 ";
+
+/// A token of a user of the hub `members`.
+pub fn token(user: &str) -> String {
+    let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
+    let claims = serde_json::json!({"sub": user, "exp": expires, "extra": {"name": user.to_uppercase()}});
+    let key = EncodingKey::from_secret(b"a secret of at least thirty-two bytes");
+    jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap()
+}
 
 pub struct Server {
     pub address: SocketAddr,
