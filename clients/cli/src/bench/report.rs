@@ -12,6 +12,7 @@ use crate::fault::Fault;
 const QUANTILES: [(&str, u64); 4] = [("p50", 5_000), ("p90", 9_000), ("p99", 9_900), ("p999", 9_990)];
 
 /// All publishers and all subscribers together.
+#[derive(Default)]
 pub struct Report {
     setup: String,
     accepted: u64,
@@ -34,24 +35,11 @@ impl Report {
     pub fn new(options: &Options, sent: &[Sent], heard: &[Heard]) -> Report {
         let Options { channel, subscribers, publishers, rate, seconds, size, connection: _ } = options;
         let accepted = sent.iter().map(|sent| sent.accepted.iter().filter(|accepted| **accepted).count() as u64).sum();
-        let mut report = Report {
-            setup: format!(
-                "{publishers} publishers at {rate}/s for {seconds} s, {size} bytes, {subscribers} subscribers to {channel}"
-            ),
-            accepted,
-            refused: BTreeMap::new(),
-            first_refusal: None,
-            unknown: 0,
-            expected: accepted * u64::from(*subscribers),
-            heard: 0,
-            lost: 0,
-            repeated: 0,
-            disordered: 0,
-            gaps: 0,
-            delivery: Histogram::default(),
-            acknowledgement: Histogram::default(),
-            ended: None,
-        };
+        let setup = format!(
+            "{publishers} publishers at {rate}/s for {seconds} s, {size} bytes, {subscribers} subscribers to {channel}"
+        );
+        let expected = accepted * u64::from(*subscribers);
+        let mut report = Report { setup, accepted, expected, ..Report::default() };
         sent.iter().for_each(|sent| report.add_sent(sent));
         heard.iter().for_each(|heard| report.add_heard(heard, sent));
         report
@@ -150,4 +138,43 @@ fn quantiles(histogram: &Histogram) -> Value {
         value[name] = json!(histogram.quantile(part));
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::Report;
+    use crate::{
+        bench::{histogram::Histogram, ledger::Ledger, listen::Heard, load::Sent},
+        fault::{Exit, Fault},
+    };
+
+    fn exit(report: Report) -> Option<Exit> {
+        report.verdict().err().map(|Fault { exit, .. }| exit)
+    }
+
+    #[test]
+    fn only_a_whole_run_is_well() {
+        let refused: BTreeMap<_, _> = [("queue_full".to_owned(), 1)].into();
+        assert_eq!(exit(Report::default()), None);
+        assert_eq!(exit(Report { lost: 1, ..Report::default() }), Some(Exit::Broken));
+        assert_eq!(exit(Report { repeated: 1, ..Report::default() }), Some(Exit::Broken));
+        assert_eq!(exit(Report { disordered: 1, ..Report::default() }), Some(Exit::Broken));
+        assert_eq!(exit(Report { unknown: 1, ..Report::default() }), Some(Exit::Unreachable));
+        assert_eq!(exit(Report { refused, ..Report::default() }), Some(Exit::Unreachable));
+    }
+
+    #[test]
+    fn what_one_subscriber_misses_is_lost() {
+        let mut ledger = Ledger::default();
+        ledger.take(0);
+        let sent = [Sent { accepted: vec![true, true], ..Sent::default() }];
+        let heard = |by_publisher| Heard { by_publisher, messages: 1, times: Histogram::default(), ..Heard::default() };
+        let mut report = Report::default();
+        report.add_heard(&heard([(0, ledger)].into()), &sent);
+        // One that hears nothing at all has no ledger.
+        report.add_heard(&heard(BTreeMap::new()), &sent);
+        assert_eq!(report.lost, 3);
+    }
 }

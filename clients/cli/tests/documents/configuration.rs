@@ -1,7 +1,7 @@
 //! What docs/configuration.md writes is taken, and is what it says.
 
 use appsockets_node::config::Config;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::{
     blocks,
@@ -45,7 +45,9 @@ fn provider(question: &str, answer: &str) {
     for field in ["success", "userID", "extra", "channelAuthorizations", "rpcAuthorizations"] {
         assert_eq!(outcome[field], answer[field], "{field}: {outcome}");
     }
-    assert_like(&question, &asked.join().unwrap());
+    let asked = asked.join().unwrap();
+    assert_like(&question, &asked);
+    assert_eq!(question.as_object().map(Map::len), asked.as_object().map(Map::len), "{asked}");
 }
 
 fn defaults(text: &str) {
