@@ -78,7 +78,7 @@ pub fn message(message: &ChannelPublish) -> Message<'_> {
     Message {
         channel,
         event,
-        payload: Form::of(payload),
+        payload: Form::of(payload).on_one_line(),
         msg_id,
         timestamp: *timestamp,
         serial: channel_serial.as_deref(),

@@ -34,12 +34,18 @@ pub enum Form<'a> {
 impl Form<'_> {
     pub fn of(payload: &[u8]) -> Form<'_> {
         let Ok(text) = std::str::from_utf8(payload) else { return Form::Base64(STANDARD.encode(payload)) };
-        // In JSON these stand only between values, and here all has to be on one line.
-        let line = || text.replace(['\n', '\r'], " ").trim().to_owned();
-        match serde_json::from_str::<&RawValue>(text).and_then(|_| RawValue::from_string(line())) {
-            Ok(value) => Form::Payload(value),
+        match serde_json::from_str::<&RawValue>(text) {
+            Ok(value) => Form::Payload(value.to_owned()),
             Err(_) => Form::Text(text),
         }
+    }
+
+    /// The same on one line.
+    pub fn on_one_line(self) -> Self {
+        let Form::Payload(value) = self else { return self };
+        // In JSON these stand only between values, so it stays the same JSON.
+        let line = value.get().replace(['\n', '\r'], " ");
+        Form::Payload(RawValue::from_string(line).unwrap_or(value))
     }
 }
 
@@ -57,7 +63,7 @@ mod tests {
             (b"", r#"{"text":""}"#),
             (b"\x00\xff", r#"{"base64":"AP8="}"#),
         ] {
-            assert_eq!(serde_json::to_string(&Form::of(payload)).unwrap(), form);
+            assert_eq!(serde_json::to_string(&Form::of(payload).on_one_line()).unwrap(), form);
         }
     }
 }

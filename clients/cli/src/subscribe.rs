@@ -30,12 +30,13 @@ pub async fn run(options: Options, output: &Output) -> Result<(), Fault> {
     if options.since.is_some() && options.channels.len() > 1 {
         return Err(Fault::usage("--since is of one channel: name only that one"));
     }
+    let stop = stop::asked().map_err(|error| Fault::usage(format!("signals: {error}")))?;
     let client = options.connection.open()?;
     let events = subscribe(&client, &options).await?;
     let printing = print(events, &options, output);
     let outcome = tokio::select! {
         outcome = printing => outcome,
-        asked = stop::asked() => asked.map_err(|error| Fault::usage(format!("signals: {error}"))),
+        () = stop => Ok(()),
     };
     client.close().await;
     outcome

@@ -46,6 +46,10 @@ fn an_administrator_publishes_and_looks_without_being_there() {
     assert!(present.out.contains("  anonymous  since 20"), "{present:?}");
     let serial = server.run(&["admin", "publish", "news", "hello", "--event", "note"]);
     assert!(listener.line_with(serial.is_done()).ends_with("note  hello"));
+    let listener = server.follow(&["sub", "--json", "news"]);
+    listener.line_with("Position");
+    server.run_with(&["admin", "publish", "news"], b"{\"a\":\n1.50}\n").is_done();
+    assert!(listener.line_with(r#""event":"Publish""#).contains(r#""payload":{"a": 1.50}"#));
     server.run(&["admin", "publish", "closed", "x"]).is_done();
     server.run(&["admin", "publish", "news", "x", "--push"]).is_fault(1, "push_not_allowed (122)");
 }

@@ -46,11 +46,11 @@ pub fn ran(command: &mut Command) -> Ran {
 }
 
 fn finished(child: Child) -> Ran {
-    let id = child.id().to_string();
+    let id = child.id();
     let (said, heard) = mpsc::channel();
     thread::spawn(move || said.send(child.wait_with_output()));
     let Ok(output) = heard.recv_timeout(PATIENCE) else {
-        drop(Command::new("kill").arg(id).status());
+        signal("TERM", id);
         panic!("it does not end");
     };
     let (output, text) = (output.unwrap(), |bytes| String::from_utf8(bytes).unwrap());
@@ -88,6 +88,12 @@ impl Server {
     }
 }
 
+/// Every shell can do this by itself.
+fn signal(name: &str, process: u32) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status();
+    assert!(status.unwrap().success(), "{process} does not run");
+}
+
 /// A tool that runs. Killed when dropped.
 pub struct Running {
     child: Child,
@@ -111,8 +117,7 @@ impl Running {
 
     /// Asks it to end, as Ctrl-C does.
     pub fn interrupt(&mut self) -> ExitStatus {
-        let kill = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
+        signal("INT", self.child.id());
         self.child.wait().unwrap()
     }
 
