@@ -53,6 +53,7 @@ codes! {
     TooManyChannels = 113, "too_many_channels", false, "This session is subscribed to as many channels as the hub allows: unsubscribe from some first.";
     SubscriptionRevoked = 114, "subscription_revoked", false, "The channel's rules or this session's rights changed, and it may no longer subscribe to the channel.";
     BadSerial = 115, "bad_serial", false, "The channel serial can't be read: give one that the node has sent, <epoch>:<sequence>.";
+    Uncertain = 116, "uncertain", true, "The channel's node is not certain of its state since others failed: messages may come late, and publishes are to be tried again.";
 
     StoreNotAllowed = 120, "store_not_allowed", false, "The channel's rules do not allow stored messages: publish without store, or have the rules changed.";
     RetainNotAllowed = 121, "retain_not_allowed", false, "The channel's rules do not allow retained messages: publish without retain, or have the rules changed.";
@@ -63,6 +64,7 @@ codes! {
     TryAgain = 126, "try_again", true, "The channel can't take the request at this moment: try again, a publish with the same key.";
     HistoryFailed = 127, "history_failed", true, "The stored messages could not be read: try again.";
     BadEventName = 128, "bad_event_name", false, "The name of the event is too long: at most 255 bytes of UTF-8.";
+    StoreUnavailable = 129, "store_unavailable", false, "Several nodes without a common database can't keep stored messages: publish without store, or have PostgreSQL configured.";
 
     AuthFailed = 130, "auth_failed", false, "The auth provider did not accept the credentials: get new ones.";
     AuthUnavailable = 131, "auth_unavailable", true, "The auth provider did not answer as it should: try again later.";

@@ -115,6 +115,13 @@ impl Fanout {
         level
     }
 
+    /// Everybody who is level goes on from a new position. Returns them, so that they can be told.
+    pub fn reposition(&mut self, key: &ChannelKey, position: Serial) -> Vec<Subscriber> {
+        let Some(channel) = self.channels.get_mut(key) else { return Vec::new() };
+        channel.position = position;
+        channel.level.members.clone()
+    }
+
     /// How many channels have a subscriber here.
     pub fn len(&self) -> usize {
         self.channels.len()

@@ -1,8 +1,9 @@
 //! What an AppSockets node decides, and nothing of how it is carried out.
 //!
-//! Three kinds of state machine live here: [`session::Session`] (one per connection), [`shard::Shard`] (one per slice
-//! of this node's channels) and [`fanout::Fanout`] (one per worker: who hears which channel). They take an input
-//! together with the time and push effects; the answer to an effect comes as the next input.
+//! Four kinds of state machine live here: [`session::Session`] (one per connection), [`shard::Shard`] (one per slice of
+//! this node's channels), [`fanout::Fanout`] (one per worker: who hears which channel) and [`cluster::views::Views`] (one
+//! per node: who owns what in the cluster). They take an input together with the time and push effects; the answer to an
+//! effect comes as the next input.
 //!
 //! This crate knows no socket, clock, chance, database or async runtime. Time comes in as [`time::Now`], random bytes
 //! as arguments. That is what lets a whole cluster run in one thread from one seed.
@@ -10,6 +11,7 @@
 pub mod access;
 pub mod bucket;
 pub mod channel;
+pub mod cluster;
 pub mod code;
 pub mod fanout;
 pub mod identity;

@@ -236,6 +236,13 @@ fn session_config(config: &Config) -> session::Config {
     }
 }
 
+/// Messages of a channel that are kept beyond its live history while another node may lack them.
+const UNSEEN_MAX: usize = 1_000;
+/// How long a request waits for a channel's owner before it is refused, in milliseconds.
+const HOLD_MS: u64 = 10_000;
+/// Publishes to one channel that wait for its owner.
+const HELD_MAX: usize = 4_096;
+
 /// Of all shards; each has its own index, count and seed.
 fn shard_config(config: &Config) -> shard::Config {
     let channel = &config.channel;
@@ -249,11 +256,15 @@ fn shard_config(config: &Config) -> shard::Config {
         history: HistoryBounds {
             messages_max: if channel.enable_live_history { channel.max_live_history_size } else { 0 },
             bytes_max: channel.live_history_bytes_max,
+            unseen_max: UNSEEN_MAX,
         },
         retain_ms: channel.retain_msg_duration_ms,
         close_ms: channel.close_timeout_ms,
         occupancy_ms: channel.occupancy_interval_ms,
+        hold_ms: HOLD_MS,
+        restore_ms: config.session.restore_window_ms,
         waiting_max: channel.waiting_publishes_max,
+        held_max: HELD_MAX.max(channel.waiting_publishes_max),
         channels_max: channel.open_max,
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     access,
     channel::{self, ChannelName},
     code::ErrorCode,
-    serial::Serial,
+    serial::{Epoch, Serial},
     session::{
         Context, Session,
         effect::Effect,
@@ -266,10 +266,22 @@ impl Session {
         if let Some(message) = retained {
             cx.tell(Event::Message { channel: channel.clone(), message, retained: true });
         }
+        let mut epoch = position.epoch;
         for message in missed {
+            let before = Serial { sequence: message.serial.sequence - 1, ..message.serial };
+            self.enter_epoch(channel, &mut epoch, before, cx);
             cx.tell(Event::Message { channel: channel.clone(), message, retained: false });
         }
+        self.enter_epoch(channel, &mut epoch, current, cx);
         cx.effects.push(Effect::Attach { key: self.key(channel.clone()), position: current });
+    }
+
+    /// Names an epoch that goes on where the one before ended.
+    fn enter_epoch(&self, channel: &ChannelName, epoch: &mut Epoch, serial: Serial, cx: &mut Context<'_>) {
+        if std::mem::replace(epoch, serial.epoch) != serial.epoch {
+            let channel = channel.clone();
+            cx.tell(Event::Position(Position { channel, serial, recovered: Some(true), known: None }));
+        }
     }
 
     /// One channel of a pending request is decided.

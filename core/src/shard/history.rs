@@ -2,10 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::{message::Message, serial::Serial};
+use crate::message::Message;
 
-/// The newest messages of an epoch, without a hole.
-#[derive(Debug)]
+/// The newest messages of a channel, without a hole. Numbers go on in a child epoch, so they are one line.
+#[derive(Clone, Debug, PartialEq)]
 pub struct History {
     messages: VecDeque<Arc<Message>>,
     bytes: usize,
@@ -19,6 +19,8 @@ pub struct HistoryBounds {
     /// 0 keeps nothing.
     pub messages_max: usize,
     pub bytes_max: usize,
+    /// Messages that are kept in any case while a listening node may lack them.
+    pub unseen_max: usize,
 }
 
 impl History {
@@ -27,23 +29,33 @@ impl History {
         History { messages: VecDeque::new(), bytes: 0, complete_since_ms: now_unix_ms }
     }
 
-    pub fn push(&mut self, message: Arc<Message>, bounds: HistoryBounds) {
+    /// Every listening node has what is up to `seen`.
+    pub fn push(&mut self, message: Arc<Message>, bounds: HistoryBounds, seen: u64) {
         self.bytes += message.weight();
         self.messages.push_back(message);
+        self.trim(bounds, seen);
+    }
+
+    pub fn trim(&mut self, bounds: HistoryBounds, seen: u64) {
+        let kept_max = bounds.messages_max.max(bounds.unseen_max);
         while self.messages.len() > bounds.messages_max || self.bytes > bounds.bytes_max {
-            let Some(oldest) = self.messages.pop_front() else { break };
+            let needed = self.messages.len() <= kept_max && self.bytes <= bounds.bytes_max;
+            let Some(oldest) = self.messages.pop_front_if(|oldest| !needed || oldest.serial.sequence <= seen) else {
+                break;
+            };
             self.bytes -= oldest.weight();
             self.complete_since_ms = self.complete_since_ms.max(oldest.ts_ms + 1);
         }
     }
 
-    /// What follows a position of the current epoch; `None` if something of it is gone, or the position is ahead.
-    pub fn after(&self, position: Serial, current: Serial) -> Option<Vec<Arc<Message>>> {
-        if position.epoch != current.epoch {
-            return None;
-        }
-        let lacking = usize::try_from(current.sequence.checked_sub(position.sequence)?).ok()?;
-        let skip = self.messages.len().checked_sub(lacking)?;
+    /// Oldest first.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.messages.iter()
+    }
+
+    /// The newest so many; `None` if there are fewer.
+    pub fn last(&self, count: u64) -> Option<Vec<Arc<Message>>> {
+        let skip = self.messages.len().checked_sub(usize::try_from(count).ok()?)?;
         Some(self.messages.range(skip..).cloned().collect())
     }
 

@@ -7,11 +7,7 @@ use std::{
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{
-    message::Form,
-    serial::Serial,
-    shard::request::{Listener, Publish, Token},
-};
+use crate::{cluster::view::NodeId, message::Form, serial::Serial, shard::request::Publish};
 
 /// How long a key is remembered after its message was accepted, in milliseconds.
 pub const KEY_TTL_MS: u64 = 120_000;
@@ -19,34 +15,47 @@ pub const KEY_TTL_MS: u64 = 120_000;
 pub const KEYS_MAX: usize = 10_000;
 
 /// The keys that a channel remembers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Keys {
     known: BTreeMap<Arc<str>, Known>,
     /// Those that are decided, oldest first. One that is pending is never forgotten: a repeat may wait with it.
     order: VecDeque<(u64, Arc<str>)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Known {
     digest: u128,
     form: Form,
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum State {
     /// Not decided yet: those who repeated it meanwhile wait with it.
     Pending(Vec<Repeat>),
     Done(Serial),
 }
 
-/// One who published again what is pending.
+/// A publish that repeats what is pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeat {
-    pub from: Listener,
-    pub token: Token,
-    /// Whether success is answered; a refusal always is.
-    pub ack: bool,
+    pub sender: NodeId,
+    pub counter: u64,
+}
+
+/// A key, and what tells its message from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyEntry {
+    pub key: Arc<str>,
+    digest: u128,
+    form: Form,
+}
+
+impl KeyEntry {
+    pub fn of(publish: &Publish) -> Option<KeyEntry> {
+        let key = publish.key.clone()?;
+        Some(KeyEntry { key, digest: digest(publish), form: publish.payload.form })
+    }
 }
 
 /// What a key says of a publish.
@@ -66,31 +75,33 @@ pub enum Seen {
 const WAITING_MAX: usize = 64;
 
 impl Keys {
-    pub fn check(&mut self, key: &Arc<str>, publish: &Publish, from: Listener, now_ms: u64) -> Seen {
+    pub fn check(&mut self, entry: &KeyEntry, repeat: Repeat, now_ms: u64) -> Seen {
         self.expire(now_ms);
-        let (digest, form) = (digest(publish), publish.payload.form);
-        match self.known.get_mut(key) {
+        let KeyEntry { key, digest, form } = entry.clone();
+        match self.known.get_mut(&key) {
             None => {
-                self.known.insert(key.clone(), Known { digest, form, state: State::Pending(Vec::new()) });
+                self.known.insert(key, Known { digest, form, state: State::Pending(Vec::new()) });
                 Seen::New
             }
             Some(known) if known.digest != digest || !may_be_same(known.form, form) => Seen::Conflict,
             Some(Known { state: State::Done(serial), .. }) => Seen::Done(*serial),
             Some(Known { state: State::Pending(waiting), .. }) if waiting.len() < WAITING_MAX => {
-                waiting.push(Repeat { from, token: publish.token, ack: publish.ack });
+                waiting.push(repeat);
                 Seen::Waits
             }
             Some(_) => Seen::Full,
         }
     }
 
-    /// The publish has its number. Returns those who wait for it.
-    pub fn done(&mut self, key: &Arc<str>, serial: Serial, now_ms: u64) -> Vec<Repeat> {
-        let Some(known) = self.known.get_mut(key) else { return Vec::new() };
+    /// The publish counts. Returns those who wait for it.
+    pub fn done(&mut self, entry: KeyEntry, serial: Serial, now_ms: u64) -> Vec<Repeat> {
+        self.expire(now_ms);
+        let KeyEntry { key, digest, form } = entry;
         self.order.push_back((now_ms + KEY_TTL_MS, key.clone()));
-        match std::mem::replace(&mut known.state, State::Done(serial)) {
-            State::Pending(waiting) => waiting,
-            State::Done(_) => Vec::new(),
+        let known = Known { digest, form, state: State::Done(serial) };
+        match self.known.insert(key, known).map(|before| before.state) {
+            Some(State::Pending(waiting)) => waiting,
+            Some(State::Done(_)) | None => Vec::new(),
         }
     }
 
@@ -100,6 +111,15 @@ impl Keys {
             Some(Known { state: State::Pending(waiting), .. }) => waiting,
             _ => Vec::new(),
         }
+    }
+
+    /// Of an owner that gives the channel away: what is not decided is as if it had never come.
+    pub fn forget_pending(&mut self) {
+        self.known.retain(|_, known| matches!(known.state, State::Done(_)));
+    }
+
+    pub fn deadlines(&mut self) -> impl Iterator<Item = &mut u64> {
+        self.order.iter_mut().map(|(until_ms, _)| until_ms)
     }
 
     /// When the last decided key is forgotten, in `Now::mono_ms`; `None` if there is none.

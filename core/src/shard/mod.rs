@@ -1,31 +1,52 @@
-//! The channels that one slice of a node owns: numbering, history, retained messages, presence, occupancy.
+//! The channels that one slice of a node has a part in: those that it owns, those that it keeps copies of, and those
+//! that its sessions hear or publish to, whoever owns them.
 //!
-//! A shard takes one [`Request`] at a time. What a turn brought to a channel is gathered and goes out as one
-//! [`Effect::Deliver`] for each listener when the turn ends ([`Shard::end_turn`]).
+//! A shard takes one input at a time. What a turn brought to a channel is gathered and goes out when the turn ends
+//! ([`Shard::end_turn`]). `docs/ownership.md` explains the protocol between the shards of several nodes.
 
-mod channel;
+mod cx;
 pub mod delivery;
 pub mod history;
+mod hubs;
+mod install;
+mod keep;
 mod keys;
+mod moves;
+mod owner;
+pub mod peer;
 mod presence;
-mod publish;
+mod receive;
+mod relay;
 pub mod request;
-mod subscribe;
+mod senders;
+mod slot;
+mod state;
+pub mod takeup;
+mod turn;
 mod wakeups;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use foldhash::fast::FixedState;
 
 use crate::{
     channel::{ChannelKey, HubId},
+    cluster::view::{self, ClusterId, NodeId, View},
     code::ErrorCode,
-    serial::Epoch,
-    settings::hub::Hub,
+    message::Message,
+    serial::Serial,
+    session::event::Member,
+    settings::hub::{Hub, Rules},
     shard::{
-        channel::Channel,
+        cx::{Counters, Cx},
         history::HistoryBounds,
-        request::{Ask, Effect, Listener, Publish, Reply, Request, Token},
+        peer::{Part, Say},
+        request::{Ask, Effect, Request},
+        slot::{Role, Slot},
+        takeup::{Parts, TakeUp},
         wakeups::Wakeups,
     },
     time::Now,
@@ -49,118 +70,122 @@ pub struct Config {
     pub close_ms: u64,
     /// The shortest time between two occupancy counts of a channel, in milliseconds.
     pub occupancy_ms: u64,
-    /// Publishes of one channel that wait for a store at a time.
+    /// How long a request waits for an owner that can't be reached or is not certain, in milliseconds.
+    pub hold_ms: u64,
+    /// How long a session of a lost node stays present, in milliseconds.
+    pub restore_ms: u64,
+    /// Publishes of one channel that wait for a store or for copies at a time.
     pub waiting_max: usize,
-    /// Open channels.
+    /// Publishes of this node to one channel that the owner has not answered.
+    pub held_max: usize,
+    /// Channels.
     pub channels_max: usize,
 }
 
-/// One slice of this node's channels.
+impl Config {
+    pub fn me(&self) -> NodeId {
+        NodeId { node: self.node, generation: self.generation }
+    }
+
+    fn part(&self) -> Part {
+        Part { index: self.index, count: self.count }
+    }
+}
+
+/// A channel as its owner has it.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    pub current: Serial,
+    /// The messages that are still kept, oldest first.
+    pub messages: Vec<Arc<Message>>,
+    pub members: Arc<[Member]>,
+    /// Subscribed sessions of all nodes.
+    pub occupancy: u64,
+}
+
+/// One slice of a node's channels.
 #[derive(Debug)]
 pub struct Shard {
     config: Config,
-    view: u64,
+    view: Option<Arc<View>>,
+    /// The views since the last one in which everything was in its place, oldest first; the view before the one in
+    /// force is always among them.
+    open: Vec<Arc<View>>,
+    takeup: TakeUp,
+    /// Nodes in session with this one: the same view, and a link that lives.
+    sessions: BTreeSet<NodeId>,
+    /// Which shards of a node have said in this session what they hear.
+    listened: BTreeMap<NodeId, Parts>,
+    alive: BTreeSet<NodeId>,
+    gone: BTreeSet<NodeId>,
     hubs: HashMap<HubId, Arc<Hub>, FixedState>,
-    channels: HashMap<ChannelKey, Channel, FixedState>,
+    slots: HashMap<ChannelKey, Slot, FixedState>,
     /// Channels with something to send at the end of the turn.
     touched: Vec<ChannelKey>,
     wakeups: Wakeups,
-    epochs: u64,
-    tickets: u64,
+    counters: Counters,
+    own: VecDeque<(NodeId, ChannelKey, Say)>,
     accepted: u64,
 }
 
 impl Shard {
-    /// A shard of the only member of the view.
-    pub fn new(config: Config, view: u64) -> Self {
+    /// A shard that knows no view yet: what is asked waits for one.
+    pub fn new(config: Config) -> Self {
         Shard {
             config,
-            view,
+            view: None,
+            open: Vec::new(),
+            takeup: TakeUp::default(),
+            sessions: BTreeSet::new(),
+            listened: BTreeMap::new(),
+            alive: BTreeSet::from([config.me()]),
+            gone: BTreeSet::new(),
             hubs: HashMap::with_hasher(FixedState::with_seed(config.seed)),
-            channels: HashMap::with_hasher(FixedState::with_seed(config.seed)),
+            slots: HashMap::with_hasher(FixedState::with_seed(config.seed)),
             touched: Vec::new(),
             wakeups: Wakeups::default(),
-            epochs: 0,
-            tickets: 0,
+            counters: Counters::default(),
+            own: VecDeque::new(),
             accepted: 0,
         }
     }
 
-    /// Takes over a hub's new settings, and holds every open channel of it to them.
-    pub fn set_hub(&mut self, now: Now, hub: Arc<Hub>) {
-        for (key, channel) in self.channels.iter_mut().filter(|(key, _)| key.hub == hub.id) {
-            channel.set_rules(now, hub.rules(&key.channel));
-            touch(&mut self.touched, key, channel);
-        }
-        self.hubs.insert(hub.id.clone(), hub);
+    /// A shard of a node that has no others.
+    pub fn alone(now: Now, config: Config) -> Self {
+        let mut shard = Shard::new(config);
+        let cluster = ClusterId { founded_ms: now.unix_ms, chance: config.seed };
+        let members = vec![view::Member { id: config.me(), points: 1 }];
+        // Nothing is kept yet, so nothing follows from it.
+        shard.install(now, Arc::new(View::new(cluster, 1, members)), Vec::new(), &mut Vec::new());
+        shard
     }
 
-    /// Forgets a hub and all its channels. Whoever waits for an answer of one of them gets it.
-    pub fn remove_hub(&mut self, hub: &str, effects: &mut Vec<Effect>) {
-        self.hubs.remove(hub);
-        for (key, mut channel) in self.channels.extract_if(|key, _| &*key.hub == hub) {
-            channel.abandon(ErrorCode::HubNotFound, effects);
-            self.wakeups.remove(&key, channel.wake_ms);
-        }
-    }
-
+    /// What a worker of this node asks.
     pub fn handle(&mut self, now: Now, request: Request, effects: &mut Vec<Effect>) {
-        let Request { view, from, key, ask } = request;
-        if let Ask::ReadPresence { token } = ask {
-            return self.read_presence(view, from, key, token, effects);
+        let Request { from, key, ask } = request;
+        if !self.slots.contains_key(&key) && !self.may_open(&ask) {
+            return relay::refuse(&key, from, &ask, ErrorCode::TryAgain, effects);
         }
-        let opens = matches!(ask, Ask::Publish(_) | Ask::Subscribe(_));
-        if let Err(code) = self.open(now, view, &key, opens) {
-            return refuse(code, from, key, &ask, effects);
-        }
-        let Some(channel) = self.channels.get_mut(&key) else { return };
-        channel.used_ms = now.mono_ms;
-        match ask {
-            Ask::Publish(publish) => channel.publish(now, from, publish, effects),
-            Ask::Subscribe(subscribe) => channel.subscribe(from, subscribe),
-            Ask::Enter { member, attachment } => channel.enter(member, attachment),
-            Ask::Unsubscribe { session_id, attachment } => channel.unsubscribe(from, &session_id, attachment),
-            // Answered above.
-            Ask::ReadPresence { .. } => {}
-        }
-        touch(&mut self.touched, &key, channel);
+        let presence = self.rules(&key).presence;
+        let opens = matches!(ask, Ask::Publish(_) | Ask::Subscribe(_) | Ask::ReadPresence { .. });
+        self.with(now, &key, effects, |slot, cx| {
+            if opens || slot.relay.is_some() {
+                slot.relay.get_or_insert_default().ask(&key, from, ask, presence, cx);
+            }
+        });
+        self.hear_own(now, effects);
     }
 
     /// The answer to [`Effect::Store`].
     pub fn stored(&mut self, now: Now, key: &ChannelKey, ticket: u64, ok: bool, effects: &mut Vec<Effect>) {
-        if let Some(channel) = self.channels.get_mut(key) {
-            channel.stored(now, ticket, ok, effects);
-            touch(&mut self.touched, key, channel);
+        if self.slots.contains_key(key) {
+            self.with(now, key, effects, |slot, cx| {
+                if let Role::Owner(channel) = &mut slot.role {
+                    channel.stored(ticket, ok, cx);
+                }
+            });
         }
-    }
-
-    /// Sends out what the turn brought.
-    pub fn end_turn(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        for key in std::mem::take(&mut self.touched) {
-            let Some(channel) = self.channels.get_mut(&key) else { continue };
-            channel.touched = false;
-            self.accepted += channel.end_turn(now, &mut self.tickets, effects);
-            let wake_ms = channel.next_wake_ms(now, &self.config);
-            self.wakeups.set(&key, &mut channel.wake_ms, wake_ms);
-        }
-    }
-
-    /// When [`Shard::tick`] is due, in `Now::mono_ms`.
-    pub fn next_tick_ms(&mut self) -> Option<u64> {
-        self.wakeups.next()
-    }
-
-    /// Does what is due: occupancy counts, and the closing of channels that nobody uses.
-    pub fn tick(&mut self, now: Now) {
-        while let Some(key) = self.wakeups.pop_due(now.mono_ms) {
-            let Some(channel) = self.channels.get_mut(&key) else { continue };
-            channel.wake_ms = None;
-            if channel.is_idle(now, &self.config) {
-                self.channels.remove(&key);
-            } else {
-                touch(&mut self.touched, &key, channel);
-            }
-        }
+        self.hear_own(now, effects);
     }
 
     /// How many messages were numbered since the shard began.
@@ -168,63 +193,87 @@ impl Shard {
         self.accepted
     }
 
-    /// How many channels are open.
+    /// How many channels this shard has a part in.
     pub fn len(&self) -> usize {
-        self.channels.len()
+        self.slots.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.channels.is_empty()
+        self.slots.is_empty()
     }
 
-    /// Answers at once: in a channel that is not open nobody is present.
-    fn read_presence(&self, view: u64, to: Listener, key: ChannelKey, token: Token, effects: &mut Vec<Effect>) {
-        if view != self.view {
-            return refuse(ErrorCode::TryAgain, to, key, &Ask::ReadPresence { token }, effects);
-        }
-        let members = self.channels.get(&key).and_then(|channel| channel.members.as_ref());
-        let members = members.map_or_else(|| Arc::from([]), |members| members.list());
-        effects.push(Effect::Answer { to, key, token, reply: Reply::Presence(Ok(members)) });
+    /// The view in force; 0 before the first.
+    pub fn view_number(&self) -> u64 {
+        self.view.as_ref().map_or(0, |view| view.number)
     }
 
-    /// Sees to it that the channel is open, if the request needs it.
-    fn open(&mut self, now: Now, view: u64, key: &ChannelKey, opens: bool) -> Result<(), ErrorCode> {
-        if view != self.view {
-            return Err(ErrorCode::TryAgain);
+    /// What this shard has of a channel that it owns and is certain of.
+    pub fn inspect(&self, key: &ChannelKey) -> Option<Inspection> {
+        match &self.slots.get(key)?.role {
+            Role::Owner(channel) => Some(channel.inspect()),
+            Role::None | Role::Waiting(_) | Role::Kept(_) => None,
         }
-        if !opens || self.channels.contains_key(key) {
-            return Ok(());
+    }
+
+    fn may_open(&self, ask: &Ask) -> bool {
+        let needs_room = matches!(ask, Ask::Publish(_) | Ask::Subscribe(_) | Ask::ReadPresence { .. });
+        !needs_room || self.slots.len() < self.config.channels_max
+    }
+
+    /// The rules in force for a channel. Of a hub that is not known here nothing is allowed.
+    fn rules(&self, key: &ChannelKey) -> Arc<Rules> {
+        match self.hubs.get(&key.hub) {
+            Some(hub) => hub.rules(&key.channel).clone(),
+            None => Arc::new(Rules::CLOSED),
         }
-        let hub = self.hubs.get(&key.hub).ok_or(ErrorCode::HubNotFound)?;
-        if self.channels.len() >= self.config.channels_max {
-            return Err(ErrorCode::TryAgain);
+    }
+
+    /// Lets one channel take a step, and has it looked at when the turn ends.
+    fn with<T>(
+        &mut self,
+        now: Now,
+        key: &ChannelKey,
+        effects: &mut Vec<Effect>,
+        step: impl FnOnce(&mut Slot, &mut Cx<'_>) -> T,
+    ) -> T {
+        let slot = self.slots.entry(key.clone()).or_default();
+        if !std::mem::replace(&mut slot.touched, true) {
+            self.touched.push(key.clone());
         }
-        let rules = hub.rules(&key.channel).clone();
-        let epoch = Epoch {
-            view,
-            node: self.config.node,
-            generation: self.config.generation,
-            counter: self.epochs * self.config.count + self.config.index,
+        let mut cx = Cx {
+            now,
+            config: &self.config,
+            view: self.view.as_deref(),
+            sessions: &self.sessions,
+            effects,
+            own: &mut self.own,
+            counters: &mut self.counters,
         };
-        self.epochs += 1;
-        self.channels.insert(key.clone(), Channel::new(now, key.clone(), epoch, rules, &self.config));
-        Ok(())
+        step(slot, &mut cx)
     }
-}
 
-fn touch(touched: &mut Vec<ChannelKey>, key: &ChannelKey, channel: &mut Channel) {
-    if !channel.touched {
-        channel.touched = true;
-        touched.push(key.clone());
+    /// The same for a channel that is there, without another look.
+    fn quietly<T>(
+        &mut self,
+        now: Now,
+        key: &ChannelKey,
+        effects: &mut Vec<Effect>,
+        step: impl FnOnce(&mut Slot, &mut Cx<'_>) -> T,
+    ) -> Option<T> {
+        let slot = self.slots.get_mut(key)?;
+        let mut cx = Cx {
+            now,
+            config: &self.config,
+            view: self.view.as_deref(),
+            sessions: &self.sessions,
+            effects,
+            own: &mut self.own,
+            counters: &mut self.counters,
+        };
+        Some(step(slot, &mut cx))
     }
-}
 
-fn refuse(code: ErrorCode, to: Listener, key: ChannelKey, ask: &Ask, effects: &mut Vec<Effect>) {
-    let (token, reply): (Token, Reply) = match ask {
-        Ask::Publish(Publish { token, .. }) => (*token, Reply::Published(Err(code))),
-        Ask::Subscribe(subscribe) => (subscribe.token, Reply::Subscribed(Err(code))),
-        Ask::ReadPresence { token } => (*token, Reply::Presence(Err(code))),
-        Ask::Enter { .. } | Ask::Unsubscribe { .. } => return,
-    };
-    effects.push(Effect::Answer { to, key, token, reply });
+    fn keys(&self, which: impl Fn(&Slot) -> bool) -> Vec<ChannelKey> {
+        self.slots.iter().filter(|(_, slot)| which(slot)).map(|(key, _)| key.clone()).collect()
+    }
 }

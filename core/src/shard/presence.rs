@@ -1,21 +1,30 @@
 //! Who is present in a channel.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use crate::session::event::Member;
+use crate::{cluster::view::NodeId, session::event::Member};
 
 /// The present sessions, and what has changed since listeners were told.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Members {
     present: BTreeMap<Arc<str>, Attached>,
     joined: BTreeMap<Arc<str>, Member>,
     left: BTreeMap<Arc<str>, Member>,
+    /// What copies have not been told.
+    unsaid: BTreeSet<Arc<str>>,
 }
 
-#[derive(Debug)]
-struct Attached {
-    member: Member,
-    attachment: u32,
+/// A session that is present by a subscription at a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attached {
+    pub member: Member,
+    pub attachment: u32,
+    pub node: NodeId,
+    /// When it leaves unless it is heard of again, because its node is lost.
+    pub leaves_ms: Option<u64>,
 }
 
 /// Joins and leaves that listeners have not been told of.
@@ -28,17 +37,27 @@ pub struct Changes {
 impl Members {
     /// A session is present. One that was present already stays so, without a join, unless others see it differ.
     /// What a lower attachment says is ignored.
-    pub fn enter(&mut self, member: Member, attachment: u32) {
+    pub fn enter(&mut self, member: Member, attachment: u32, node: NodeId) {
         let id = member.session_id.clone();
+        let new = Attached { member, attachment, node, leaves_ms: None };
         match self.present.get_mut(&id) {
-            Some(attached) if attached.attachment > attachment => {}
-            Some(attached) if shows_same(&attached.member, &member) => attached.attachment = attachment,
+            Some(old) if old.attachment > attachment => return,
+            Some(old) if shows_same(&old.member, &new.member) => {
+                let since_ms = old.member.since_ms;
+                if (old.attachment, old.node, old.leaves_ms) == (attachment, node, None) {
+                    return;
+                }
+                *old = new;
+                // Who was there all along is not new because its session was restored.
+                old.member.since_ms = since_ms;
+            }
             Some(_) => {
                 self.remove(&id);
-                self.add(member, attachment);
+                self.add(new);
             }
-            None => self.add(member, attachment),
+            None => self.add(new),
         }
+        self.unsaid.insert(id);
     }
 
     /// A session is no longer present. Ignored if it has been attached again since.
@@ -48,10 +67,42 @@ impl Members {
         }
     }
 
+    /// What a node says of all its sessions: those of its own that it no longer names are gone.
+    pub fn replace(&mut self, node: NodeId, members: Vec<(Member, u32)>) {
+        let named: BTreeSet<_> = members.iter().map(|(member, _)| member.session_id.clone()).collect();
+        let gone = self.present.iter().filter(|(id, attached)| attached.node == node && !named.contains(*id));
+        let gone: Vec<_> = gone.map(|(id, _)| id.clone()).collect();
+        gone.iter().for_each(|id| self.remove(id));
+        members.into_iter().for_each(|(member, attachment)| self.enter(member, attachment, node));
+    }
+
+    /// Sessions of lost nodes leave at this time, if they are not attached elsewhere by then, and those of others stay.
+    pub fn doubt(&mut self, lost: impl Fn(NodeId) -> bool, leaves_ms: u64) {
+        for attached in self.present.values_mut() {
+            if !lost(attached.node) {
+                attached.leaves_ms = None;
+            } else {
+                attached.leaves_ms.get_or_insert(leaves_ms);
+            }
+        }
+    }
+
+    /// Ends those whose time has come, and says when the next one's comes.
+    pub fn expire(&mut self, now_ms: u64) -> Option<u64> {
+        let due = self.present.iter().filter(|(_, attached)| attached.leaves_ms.is_some_and(|ms| ms <= now_ms));
+        let due: Vec<_> = due.map(|(id, _)| id.clone()).collect();
+        due.iter().for_each(|id| self.remove(id));
+        self.present.values().filter_map(|attached| attached.leaves_ms).min()
+    }
+
     /// Nobody is present any more.
     pub fn leave_all(&mut self) {
         let ids: Vec<_> = self.present.keys().cloned().collect();
         ids.iter().for_each(|id| self.remove(id));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.present.is_empty()
     }
 
     /// What listeners have not been told yet.
@@ -62,18 +113,39 @@ impl Members {
         }
     }
 
+    /// What copies have not been told yet.
+    pub fn unsaid(&mut self) -> Vec<(Arc<str>, Option<Attached>)> {
+        let ids = std::mem::take(&mut self.unsaid).into_iter();
+        ids.map(|id| (id.clone(), self.present.get(&id).cloned())).collect()
+    }
+
+    /// What an owner says to its copies.
+    pub fn follow(&mut self, changes: Vec<(Arc<str>, Option<Attached>)>) {
+        for (id, attached) in changes {
+            match attached {
+                Some(attached) => drop(self.present.insert(id, attached)),
+                None => drop(self.present.remove(&id)),
+            }
+        }
+    }
+
     pub fn list(&self) -> Arc<[Member]> {
         self.present.values().map(|attached| attached.member.clone()).collect()
     }
 
-    fn add(&mut self, member: Member, attachment: u32) {
-        let id = member.session_id.clone();
-        self.joined.insert(id.clone(), member.clone());
-        self.present.insert(id, Attached { member, attachment });
+    pub fn deadlines(&mut self) -> impl Iterator<Item = &mut u64> {
+        self.present.values_mut().filter_map(|attached| attached.leaves_ms.as_mut())
+    }
+
+    fn add(&mut self, attached: Attached) {
+        let id = attached.member.session_id.clone();
+        self.joined.insert(id.clone(), attached.member.clone());
+        self.present.insert(id, attached);
     }
 
     fn remove(&mut self, session_id: &str) {
         let Some((id, attached)) = self.present.remove_entry(session_id) else { return };
+        self.unsaid.insert(id.clone());
         // Nobody was told of the join, so nobody needs to hear of the leave.
         if self.joined.remove(session_id).is_none() {
             self.left.insert(id, attached.member);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     channel::ChannelKey,
+    cluster::view::NodeId,
     code::ErrorCode,
     fanout::Subscriber,
     message::{Message, Payload},
@@ -12,7 +13,7 @@ use crate::{
         event::{Member, PresenceChange},
         request::Recover,
     },
-    shard::delivery::Delivery,
+    shard::{delivery::Delivery, peer::PeerMessage},
 };
 
 /// A worker of a node, which hears channels for all of its sessions.
@@ -29,11 +30,9 @@ pub struct Token {
     pub number: i64,
 }
 
-/// One request for one channel.
+/// What a worker asks its node's shard for one channel, whichever node owns it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// The view by which the sender found this owner; an owner refuses any other than its own.
-    pub view: u64,
     pub from: Listener,
     pub key: ChannelKey,
     pub ask: Ask,
@@ -116,8 +115,13 @@ impl Start {
 /// What a channel's listeners hear besides messages.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
-    Presence { change: PresenceChange, members: Arc<[Member]> },
+    Presence {
+        change: PresenceChange,
+        members: Arc<[Member]>,
+    },
     Occupancy(u64),
+    /// The channel's owner is not certain of its state: messages may be late, and publishes are to be tried again.
+    Uncertain,
 }
 
 /// What is to be done, in this order for each receiver.
@@ -132,11 +136,28 @@ pub enum Effect {
         key: ChannelKey,
         notice: Notice,
     },
+    /// All subscribers that stand level with the channel stand here from now on: a new epoch, or something is missing.
+    Reposition {
+        to: Listener,
+        key: ChannelKey,
+        position: Serial,
+        recovered: bool,
+        known: Option<Serial>,
+    },
     Answer {
         to: Listener,
         key: ChannelKey,
         token: Token,
         reply: Reply,
+    },
+    /// To the shards of another node, in order.
+    Send {
+        to: NodeId,
+        message: PeerMessage,
+    },
+    /// Every channel that this shard owns by the view is served, and all its copies have it.
+    Served {
+        view: u64,
     },
     /// Make the messages durable, all or none, and say so by [`super::Shard::stored`].
     Store {

@@ -13,7 +13,6 @@ use appsockets_core::{
 };
 
 pub const HUB: &str = "shop";
-pub const VIEW: u64 = 7;
 pub const OCCUPANCY_MS: u64 = 500;
 pub const CLOSE_MS: u64 = 2_000;
 pub const RETAIN_MS: u64 = 60_000;
@@ -101,11 +100,14 @@ pub fn shard_config() -> shard::Config {
         index: 0,
         count: 1,
         seed: 1,
-        history: HistoryBounds { messages_max: HISTORY_MAX, bytes_max: 1 << 20 },
+        history: HistoryBounds { messages_max: HISTORY_MAX, bytes_max: 1 << 20, unseen_max: 0 },
         retain_ms: RETAIN_MS,
         close_ms: CLOSE_MS,
         occupancy_ms: OCCUPANCY_MS,
+        hold_ms: 10_000,
+        restore_ms: RESTORE_MS,
         waiting_max: 4,
+        held_max: 100,
         channels_max: 100,
     }
 }

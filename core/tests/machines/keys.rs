@@ -10,7 +10,7 @@ use appsockets_core::{
 };
 
 use crate::{
-    hubs::{self, HUB, Switches, VIEW},
+    hubs::{self, HUB, Switches},
     ledger::{KEY_MS, KEYS_MAX},
     world::{World, acts::info},
 };
@@ -166,7 +166,7 @@ fn a_publish_without_a_request_id_is_answered_only_where_it_is_refused() {
         let mut effects = Vec::new();
         for publish in publishes {
             let (from, key, ask) = (Listener { node: 1, worker: 0 }, ChannelKey::new(HUB, "a"), Ask::Publish(publish));
-            world.shard.handle(world.now, Asked { view: VIEW, from, key, ask }, &mut effects);
+            world.shard.handle(world.now, Asked { from, key, ask }, &mut effects);
         }
         world.shard.end_turn(world.now, &mut effects);
         if let Some(Effect::Store { key, ticket, .. }) = effects.last().cloned() {

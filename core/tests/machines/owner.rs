@@ -1,18 +1,9 @@
-//! How long a channel stays open at its owner, and whom the owner answers.
+//! How long a channel stays open at its owner.
 
-use appsockets_core::{
-    channel::ChannelKey,
-    code::ErrorCode,
-    fanout::Subscriber,
-    session::{event::Member, request::PublishInfo},
-    shard::{
-        self,
-        request::{Ask, Effect, Listener, Publish, Reply, Request, Subscribe, Token},
-    },
-};
+use appsockets_core::{session::request::PublishInfo, shard};
 
 use crate::{
-    hubs::{self, CLOSE_MS, HUB, OCCUPANCY_MS, RETAIN_MS, VIEW},
+    hubs::{self, CLOSE_MS, OCCUPANCY_MS, RETAIN_MS},
     ledger::KEY_MS,
     recovery::{connected, connected_to},
     world::acts::info,
@@ -64,7 +55,7 @@ fn a_channel_that_is_used_again_and_again_wants_to_be_looked_at_once() {
     let due = (0..).map_while(|_| {
         let due_ms = world.shard.next_tick_ms()?;
         world.now.mono_ms = world.now.mono_ms.max(due_ms);
-        world.shard.tick(world.now);
+        world.shard.tick(world.now, &mut Vec::new());
         Some(())
     });
     assert_eq!(due.count(), 1);
@@ -77,31 +68,4 @@ fn a_hub_that_is_removed_leaves_nothing_to_look_at() {
     world.rest();
     world.set_hub(None);
     assert_eq!(world.shard.next_tick_ms(), None);
-}
-
-#[test]
-fn requests_by_another_view_are_refused() {
-    let mut world = connected();
-    let member = Member { session_id: "s".into(), identity: None, since_ms: 0 };
-    let token = Token { subscriber: Subscriber { slot: 9, generation: 9 }, number: 5 };
-    let PublishInfo { event, payload, .. } = info("a", "m");
-    let publish = Publish { token, ack: false, event, payload, store: false, push: false, retain: false, key: None };
-    let subscribe = Subscribe { token, member: member.clone(), attachment: 1, recover: None };
-    let asks = [
-        (Ask::Publish(publish), Some(Reply::Published(Err(ErrorCode::TryAgain)))),
-        (Ask::Subscribe(subscribe), Some(Reply::Subscribed(Err(ErrorCode::TryAgain)))),
-        (Ask::Enter { member, attachment: 1 }, None),
-        (Ask::Unsubscribe { session_id: "s".into(), attachment: 1 }, None),
-        (Ask::ReadPresence { token }, Some(Reply::Presence(Err(ErrorCode::TryAgain)))),
-    ];
-    for (ask, reply) in asks {
-        let from = Listener { node: 1, worker: 0 };
-        let key = ChannelKey::new(HUB, "a");
-        let mut effects = Vec::new();
-        world.shard.handle(world.now, Request { view: VIEW - 1, from, key: key.clone(), ask }, &mut effects);
-        world.shard.end_turn(world.now, &mut effects);
-        let answer = |reply| Effect::Answer { to: from, key: key.clone(), token, reply };
-        assert_eq!(effects, reply.map(answer).into_iter().collect::<Vec<_>>());
-    }
-    assert!(world.shard.is_empty());
 }

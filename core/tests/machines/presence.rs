@@ -199,7 +199,8 @@ fn read(world: &mut World, channel: &str) -> Vec<String> {
     let token = Token { subscriber: Subscriber { slot: 9, generation: 9 }, number: 5 };
     let (key, ask) = (ChannelKey::new(hubs::HUB, channel), Ask::ReadPresence { token });
     let mut effects = Vec::new();
-    world.shard.handle(world.now, Request { view: hubs::VIEW, from, key: key.clone(), ask }, &mut effects);
+    world.shard.handle(world.now, Request { from, key: key.clone(), ask }, &mut effects);
+    world.shard.end_turn(world.now, &mut effects);
     let Some(Effect::Answer { reply: Reply::Presence(Ok(members)), token: back, .. }) = effects.pop() else {
         panic!("it is answered at once")
     };

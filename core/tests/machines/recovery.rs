@@ -61,7 +61,7 @@ fn what_is_gone_is_told_with_what_is_known() {
 
 #[test]
 fn history_is_bounded_in_bytes_too() {
-    let bounds = HistoryBounds { messages_max: 100, bytes_max: 3_000 };
+    let bounds = HistoryBounds { messages_max: 100, bytes_max: 3_000, unseen_max: 0 };
     let mut world = connected_to(shard::Config { history: bounds, ..hubs::shard_config() });
     world.clients[1].lenient = true;
     world.subscribe(1, "a");
@@ -81,7 +81,7 @@ fn history_is_bounded_in_bytes_too() {
 
 #[test]
 fn a_node_without_history_recovers_only_who_lacks_nothing() {
-    let bounds = HistoryBounds { messages_max: 0, bytes_max: 0 };
+    let bounds = HistoryBounds { messages_max: 0, bytes_max: 0, unseen_max: 0 };
     let mut world = connected_to(shard::Config { history: bounds, ..hubs::shard_config() });
     let known = missed(&mut world, 0);
     world.recover(1, "a", Some(known));

@@ -10,7 +10,7 @@ use appsockets_core::{
     channel::ChannelKey,
     identity::Identity,
     session::event::{Member, PresenceChange},
-    shard::request::{Ask, Effect, Notice, Request, Subscribe},
+    shard::request::{Ask, Effect, Notice, Reply, Request, Subscribe},
     time::Now,
 };
 
@@ -82,7 +82,19 @@ impl Notices {
                     None => Ok(()),
                 }
             }
-            Effect::Deliver { .. } | Effect::Answer { .. } | Effect::Store { .. } => Ok(()),
+            Effect::Answer { key, reply: Reply::Subscribed(Ok(start)), .. } => {
+                for member in start.members.iter().flat_map(|members| &**members) {
+                    self.members.entry((key.clone(), member.session_id.clone())).or_default().present = true;
+                }
+                Ok(())
+            }
+            Effect::Notify { notice: Notice::Uncertain, .. }
+            | Effect::Deliver { .. }
+            | Effect::Answer { .. }
+            | Effect::Reposition { .. }
+            | Effect::Send { .. }
+            | Effect::Served { .. }
+            | Effect::Store { .. } => Ok(()),
         }
     }
 

@@ -2,8 +2,10 @@
 
 use appsockets_core::{
     channel::ChannelKey,
+    code::ErrorCode,
     fanout::{Outcome, Subscriber},
-    session::event::Event,
+    serial::Serial,
+    session::event::{Event, Failure, Position},
     shard::{
         delivery::Delivery,
         request::{Effect, Notice, Reply, Token},
@@ -42,8 +44,11 @@ impl Engine {
 
     pub(super) fn carry_out_shard(&mut self, effect: Effect, now: Now, out: &mut Outboxes) {
         let to = match &effect {
-            Effect::Deliver { to, .. } | Effect::Notify { to, .. } | Effect::Answer { to, .. } => *to,
-            Effect::Store { .. } => self.listener,
+            Effect::Deliver { to, .. }
+            | Effect::Notify { to, .. }
+            | Effect::Reposition { to, .. }
+            | Effect::Answer { to, .. } => *to,
+            Effect::Store { .. } | Effect::Send { .. } | Effect::Served { .. } => self.listener,
         };
         if to != self.listener {
             return self.posting.effect(to.worker, effect);
@@ -51,7 +56,12 @@ impl Engine {
         match effect {
             Effect::Deliver { delivery, .. } => self.deliver(&delivery, now, out),
             Effect::Notify { key, notice, .. } => self.notify(&key, notice, out),
+            Effect::Reposition { key, position, recovered, known, .. } => {
+                self.reposition(&key, position, recovered, known, out);
+            }
             Effect::Answer { key, token, reply, .. } => self.answer(&key, token, reply, now, out),
+            // A node that has no others speaks to none.
+            Effect::Send { .. } | Effect::Served { .. } => {}
             Effect::Store { key, ticket, messages } => self.store(Batch { key, messages }, ticket),
         }
     }
@@ -99,6 +109,9 @@ impl Engine {
         let event = match notice {
             Notice::Presence { change, members } => Event::Presence { channel, change, members },
             Notice::Occupancy(count) => Event::Occupancy { channel, count },
+            Notice::Uncertain => {
+                Event::Error(Failure { code: ErrorCode::Uncertain, channel: Some(channel), req_id: None })
+            }
         };
         let Engine { fanout, entries, .. } = self;
         let mut encoded: [Option<Bytes>; Encoding::COUNT] = Default::default();
@@ -108,6 +121,23 @@ impl Engine {
             let bytes = encoded[entry.encoding as usize].get_or_insert_with(|| entry.encoding.event(&event));
             if out.deliver(conn, bytes) == Delivered::Full {
                 entry.rare().lagging.insert(key.clone());
+            }
+        }
+    }
+
+    fn reposition(
+        &mut self,
+        key: &ChannelKey,
+        serial: Serial,
+        recovered: bool,
+        known: Option<Serial>,
+        out: &mut Outboxes,
+    ) {
+        let position = Position { channel: key.channel.clone(), serial, recovered: Some(recovered), known };
+        for subscriber in self.fanout.reposition(key, serial) {
+            self.tell(subscriber, &Event::Position(position.clone()), out);
+            if self.live(subscriber).is_some_and(|entry| entry.encoding == Encoding::Sse) {
+                self.moved.push(subscriber);
             }
         }
     }

@@ -20,7 +20,7 @@ use appsockets_core::{
 };
 use tokio::sync::oneshot;
 
-use super::{Engine, RestoreKey, VIEW};
+use super::{Engine, RestoreKey};
 use crate::edge::Outboxes;
 
 /// One who publishes without a session and waits for the outcome.
@@ -114,12 +114,12 @@ impl Engine {
     fn read_presence(&mut self, key: ChannelKey, reader: PresenceReader, now: Now, out: &mut Outboxes) {
         self.take_settings(now, out);
         let token = Token { subscriber: Mail::NO_SESSION, number: self.readers.insert(reader) as i64 };
-        self.ask_shard(Request { view: VIEW, from: self.listener, key, ask: Ask::ReadPresence { token } }, now);
+        self.ask_shard(Request { from: self.listener, key, ask: Ask::ReadPresence { token } }, now);
     }
 
     fn publish_for(&mut self, key: ChannelKey, mut publish: Publish, caller: Caller, now: Now, out: &mut Outboxes) {
         self.take_settings(now, out);
         publish.token.number = self.callers.insert(caller) as i64;
-        self.ask_shard(Request { view: VIEW, from: self.listener, key, ask: Ask::Publish(publish) }, now);
+        self.ask_shard(Request { from: self.listener, key, ask: Ask::Publish(publish) }, now);
     }
 }

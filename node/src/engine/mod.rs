@@ -46,9 +46,6 @@ use crate::{
     random,
 };
 
-/// The only view of a node that has no peers.
-pub const VIEW: u64 = 1;
-
 /// What a worker's connections talk to.
 pub struct Engine {
     listener: Listener,
@@ -79,9 +76,10 @@ pub struct Engine {
 impl Engine {
     pub fn new(worker: u16, shared: Arc<Shared>) -> Self {
         let settings = shared.settings.current();
-        let mut shard = Shard::new(shared.shard_config(worker, random::number()), VIEW);
         let now = crate::edge::clock::now();
-        settings.hubs.values().for_each(|hub| shard.set_hub(now, hub.clone()));
+        let mut shard = Shard::alone(now, shared.shard_config(worker, random::number()));
+        // Without channels a hub's settings change nothing.
+        settings.hubs.values().for_each(|hub| shard.set_hub(now, hub.clone(), &mut Vec::new()));
         Engine {
             listener: Listener { node: shared.shard.node, worker },
             settings,
@@ -117,8 +115,8 @@ impl Engine {
         let before = std::mem::replace(&mut self.settings, settings);
         for id in self.settings.changed(&before) {
             match self.settings.hubs.get(&id) {
-                Some(hub) => self.shard.set_hub(now, hub.clone()),
-                None => self.shard.remove_hub(&id, &mut self.shard_effects),
+                Some(hub) => self.shard.set_hub(now, hub.clone(), &mut self.shard_effects),
+                None => self.shard.remove_hub(now, &id, &mut self.shard_effects),
             }
             let hub = self.settings.hubs.get(&id).cloned();
             for subscriber in self.sessions_of(&id) {

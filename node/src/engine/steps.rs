@@ -17,7 +17,7 @@ use appsockets_core::{
     time::Now,
 };
 
-use super::{Engine, Mail, VIEW, entry::Entry};
+use super::{Engine, Mail, entry::Entry};
 use crate::{edge::Outboxes, random};
 
 impl Engine {
@@ -102,7 +102,7 @@ impl Engine {
     /// To the channel's shard, on whichever worker it is.
     pub(super) fn ask(&mut self, from: Listener, key: ChannelKey, ask: Ask, now: Now) {
         let worker = self.shared.worker_of(&key);
-        let request = Request { view: VIEW, from, key, ask };
+        let request = Request { from, key, ask };
         if worker == self.listener.worker {
             self.ask_shard(request, now);
         } else {
@@ -200,7 +200,7 @@ impl Engine {
 
     /// Does what is due by now, of sessions and channels.
     pub(super) fn run_due(&mut self, now: Now, out: &mut Outboxes) {
-        self.shard.tick(now);
+        self.shard.tick(now, &mut self.shard_effects);
         while let Some((bucket, subscribers)) = self.timers.pop_due(now.mono_ms) {
             for subscriber in subscribers {
                 self.run_due_session(subscriber, bucket, now, out);

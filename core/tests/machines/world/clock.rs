@@ -44,7 +44,9 @@ impl World {
     }
 
     pub(super) fn tick(&mut self) {
-        self.shard.tick(self.now);
+        let mut effects = Vec::new();
+        self.shard.tick(self.now, &mut effects);
+        self.route(effects);
         self.turn();
         for worker in 0..self.workers.len() {
             for subscriber in self.subscribers(worker) {

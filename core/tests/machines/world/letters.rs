@@ -139,7 +139,10 @@ impl World {
                 token = asked?;
                 Some((to, ShardEffect::Answer { to, key, token, reply: Reply::Published(outcome) }))
             }
-            ShardEffect::Answer { to, .. } | ShardEffect::Notify { to, .. } => Some((to, effect)),
+            ShardEffect::Answer { to, .. } | ShardEffect::Notify { to, .. } | ShardEffect::Reposition { to, .. } => {
+                Some((to, effect))
+            }
+            ShardEffect::Send { .. } | ShardEffect::Served { .. } => None,
             ShardEffect::Deliver { to, ref delivery } => {
                 let outcome = self.ledger.deliver(delivery);
                 self.note(outcome);
@@ -157,6 +160,7 @@ impl World {
                     let event = match notice.clone() {
                         Notice::Presence { change, members } => Event::Presence { channel, change, members },
                         Notice::Occupancy(count) => Event::Occupancy { channel, count },
+                        Notice::Uncertain => panic!("a node that is alone is certain"),
                     };
                     self.tell(At { worker, subscriber }, event);
                 }
@@ -169,6 +173,9 @@ impl World {
                 });
             }
             ShardEffect::Store { .. } => {}
+            ShardEffect::Reposition { .. } | ShardEffect::Send { .. } | ShardEffect::Served { .. } => {
+                self.mistakes.push(format!("a node that is alone wants {effect:?}"));
+            }
         }
     }
 

@@ -32,7 +32,7 @@ use appsockets_core::{
 use crate::{
     broken::Fault,
     client::Client,
-    hubs::{self, HUB, VIEW},
+    hubs::{self, HUB},
     ledger::Ledger,
     verdict::Notices,
     world::letters::Letter,
@@ -105,10 +105,11 @@ impl World {
 
     pub fn with(workers: usize, clients: usize, hub: Hub, config: session::Config, shard: shard::Config) -> World {
         let worker = |_| Worker { fanout: Fanout::new(1), held: BTreeMap::new(), hub: None, to_learn: VecDeque::new() };
+        let now = Now { mono_ms: 1_000_000, unix_ms: 1_700_000_000_000 };
         let mut world = World {
-            now: Now { mono_ms: 1_000_000, unix_ms: 1_700_000_000_000 },
+            now,
             config,
-            shard: Shard::new(shard, VIEW),
+            shard: Shard::alone(now, shard),
             workers: (0..workers).map(worker).collect(),
             clients: (0..clients).map(|_| Client::default()).collect(),
             ledger: Ledger::default(),
@@ -133,10 +134,14 @@ impl World {
         let hub = hub.map(Arc::new);
         self.notices.rules_changed();
         match &hub {
-            Some(hub) => self.shard.set_hub(self.now, hub.clone()),
+            Some(hub) => {
+                let mut effects = Vec::new();
+                self.shard.set_hub(self.now, hub.clone(), &mut effects);
+                self.route(effects);
+            }
             None => {
                 let mut effects = Vec::new();
-                self.shard.remove_hub(HUB, &mut effects);
+                self.shard.remove_hub(self.now, HUB, &mut effects);
                 self.route(effects);
                 self.ledger.remove_hub();
             }

@@ -17,7 +17,7 @@ use appsockets_core::{
 };
 
 use super::{At, Held, Parked, World, letters::Letter};
-use crate::hubs::{self, HUB, RESTORE_MS, VIEW};
+use crate::hubs::{self, HUB, RESTORE_MS};
 
 impl World {
     /// Lets a session do something, and carries out what it wants.
@@ -79,7 +79,7 @@ impl World {
             Ask::Unsubscribe { .. } if self.fault.loses_leave() => return,
             Ask::Enter { .. } | Ask::Subscribe(_) | Ask::Unsubscribe { .. } | Ask::ReadPresence { .. } => {}
         }
-        let request = ShardRequest { view: VIEW, from: listener(from), key, ask };
+        let request = ShardRequest { from: listener(from), key, ask };
         self.post(over, 0, Letter::Ask(request));
     }
 

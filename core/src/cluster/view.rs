@@ -1,0 +1,219 @@
+//! A view: the members of the cluster at one number, and the ring that follows from them.
+
+use std::fmt;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// One run of a node's process; a restarted process is another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId {
+    pub node: u64,
+    /// Greater after each restart.
+    pub generation: u64,
+}
+
+/// Which founding a view descends from. Ordered: the older is less, and of two that meet the younger gives way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClusterId {
+    /// Unix milliseconds of the founder's clock.
+    pub founded_ms: u64,
+    pub chance: u64,
+}
+
+/// A core node that votes on the next view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Member {
+    pub id: NodeId,
+    /// Its share of the ring. With none it votes and holds nothing.
+    pub points: u16,
+}
+
+/// Who the members are at one number; ring, owner and copies of a channel follow from it alone.
+#[derive(Clone)]
+pub struct View {
+    pub cluster: ClusterId,
+    /// 1 for the first view of a cluster.
+    pub number: u64,
+    /// Sorted, each once.
+    pub members: Vec<Member>,
+    /// Every point of every member with its index in `members`, sorted.
+    ring: Vec<(u64, u16)>,
+    /// How many members have points.
+    holding: usize,
+}
+
+impl View {
+    pub fn new(cluster: ClusterId, number: u64, mut members: Vec<Member>) -> View {
+        members.sort_unstable();
+        members.dedup_by_key(|member| member.id);
+        let ring = ring(&members);
+        let holding = members.iter().filter(|member| member.points > 0).count();
+        View { cluster, number, members, ring, holding }
+    }
+
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.member(id).is_some()
+    }
+
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        let index = self.members.binary_search_by_key(&id, |member| member.id).ok()?;
+        self.members.get(index)
+    }
+
+    /// Whose the point is: the member of the next point on the ring. `None` if no member has points.
+    pub fn owner(&self, point: u64) -> Option<NodeId> {
+        let (_, index) = self.ring.get(self.start(point)).or_else(|| self.ring.first())?;
+        Some(self.members[usize::from(*index)].id)
+    }
+
+    /// The owner and then the next other members around the ring, which keep its copies; at most so many.
+    pub fn holders(&self, point: u64, most: usize) -> Vec<NodeId> {
+        let most = most.min(self.holding);
+        let (before, after) = self.ring.split_at(self.start(point));
+        let mut holders = Vec::with_capacity(most);
+        for (_, index) in after.iter().chain(before) {
+            if holders.len() == most {
+                break;
+            }
+            let id = self.members[usize::from(*index)].id;
+            if !holders.contains(&id) {
+                holders.push(id);
+            }
+        }
+        holders
+    }
+
+    fn start(&self, point: u64) -> usize {
+        self.ring.partition_point(|(hash, _)| *hash < point)
+    }
+}
+
+/// The ring follows from the rest.
+impl PartialEq for View {
+    fn eq(&self, other: &View) -> bool {
+        (self.cluster, self.number, &self.members) == (other.cluster, other.number, &other.members)
+    }
+}
+
+impl Eq for View {}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let View { cluster, number, members, .. } = self;
+        write!(f, "View {number} of {}/{}:", cluster.founded_ms, cluster.chance)?;
+        for Member { id, points } in members {
+            write!(f, " {}.{}*{points}", id.node, id.generation)?;
+        }
+        Ok(())
+    }
+}
+
+/// A restarted node takes the same points again, so the generation is left out.
+fn ring(members: &[Member]) -> Vec<(u64, u16)> {
+    let mut ring = Vec::with_capacity(members.iter().map(|member| usize::from(member.points)).sum());
+    for (index, member) in (0..u16::MAX).zip(members) {
+        ring.extend((0..member.points).map(|point| (hash(member.id.node, point), index)));
+    }
+    ring.sort_unstable();
+    ring
+}
+
+fn hash(node: u64, point: u16) -> u64 {
+    let mut bytes = [0; 10];
+    bytes[..8].copy_from_slice(&node.to_le_bytes());
+    bytes[8..].copy_from_slice(&point.to_le_bytes());
+    xxh3_64(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClusterId, Member, NodeId, View};
+
+    const KEYS: u64 = 20_000;
+
+    fn id(node: u64) -> NodeId {
+        NodeId { node, generation: 1 }
+    }
+
+    fn view(members: &[(u64, u16)]) -> View {
+        let members = members.iter().map(|(node, points)| Member { id: id(*node), points: *points }).collect();
+        View::new(ClusterId { founded_ms: 1, chance: 2 }, 3, members)
+    }
+
+    fn keys() -> impl Iterator<Item = u64> {
+        (0..KEYS).map(|key| xxhash_rust::xxh3::xxh3_64(&key.to_le_bytes()))
+    }
+
+    #[test]
+    fn members_share_evenly() {
+        let view = view(&[(1, 128), (2, 128), (3, 128), (4, 128), (5, 128)]);
+        for member in &view.members {
+            let share = keys().filter(|key| view.owner(*key) == Some(member.id)).count() as f64 / KEYS as f64;
+            assert!((0.15..0.25).contains(&share), "{member:?} owns {share}");
+        }
+    }
+
+    #[test]
+    fn a_step_moves_keys_to_the_joiner_only() {
+        let before = view(&[(1, 128), (2, 128), (3, 32)]);
+        let after = view(&[(1, 128), (2, 128), (3, 64)]);
+        let moved: Vec<u64> = keys().filter(|key| before.owner(*key) != after.owner(*key)).collect();
+        assert!(!moved.is_empty() && moved.len() < KEYS as usize / 5, "{} moved", moved.len());
+        assert!(moved.iter().all(|key| after.owner(*key) == Some(id(3))));
+    }
+
+    #[test]
+    fn a_death_moves_keys_of_the_dead_to_their_first_copy() {
+        let before = view(&[(1, 128), (2, 128), (3, 128)]);
+        let after = view(&[(1, 128), (3, 128)]);
+        for key in keys() {
+            match before.holders(key, 2)[..] {
+                [owner, copy] if owner == id(2) => assert_eq!(after.owner(key), Some(copy)),
+                [owner, _] => assert_eq!(after.owner(key), Some(owner)),
+                _ => panic!("two holders were asked for"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_restart_moves_nothing() {
+        let before = view(&[(1, 128), (2, 128)]);
+        let restarted = Member { id: NodeId { node: 2, generation: 9 }, points: 128 };
+        let after = View::new(before.cluster, 4, vec![before.members[0], restarted]);
+        assert!(keys().all(|key| before.owner(key).map(|id| id.node) == after.owner(key).map(|id| id.node)));
+    }
+
+    #[test]
+    fn holders_are_distinct_and_begin_with_the_owner() {
+        let view = view(&[(1, 128), (2, 0), (3, 128), (4, 7)]);
+        for key in keys() {
+            let holders = view.holders(key, 9);
+            assert_eq!(holders.first().copied(), view.owner(key));
+            let mut sorted = holders.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [id(1), id(3), id(4)]);
+            assert_eq!(view.holders(key, 2), holders[..2]);
+        }
+    }
+
+    #[test]
+    fn the_ring_closes() {
+        let view = view(&[(1, 1), (2, 1)]);
+        assert_eq!(view.owner(u64::MAX), view.owner(0));
+        assert!(view.holders(u64::MAX, 0).is_empty());
+    }
+
+    #[test]
+    fn without_points_there_is_no_owner() {
+        assert_eq!(view(&[(1, 0)]).owner(5), None);
+        assert!(view(&[]).holders(5, 3).is_empty());
+    }
+
+    #[test]
+    fn members_are_sorted_and_found() {
+        let view = view(&[(3, 1), (1, 2), (3, 5)]);
+        assert_eq!(view.members.iter().map(|member| member.id).collect::<Vec<_>>(), [id(1), id(3)]);
+        assert!(view.contains(id(3)) && !view.contains(id(2)));
+        assert_eq!(view.member(id(1)).map(|member| member.points), Some(2));
+    }
+}

@@ -1,0 +1,70 @@
+//! What a channel needs of its shard while it takes a step.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::{
+    channel::ChannelKey,
+    cluster::view::{NodeId, View},
+    shard::{
+        Config,
+        peer::{Body, PeerMessage, Say},
+        request::Effect,
+    },
+    time::Now,
+};
+
+/// The shard around a channel.
+pub struct Cx<'a> {
+    pub now: Now,
+    pub config: &'a Config,
+    pub view: Option<&'a View>,
+    /// The nodes that this one is in session with.
+    pub sessions: &'a BTreeSet<NodeId>,
+    pub effects: &'a mut Vec<Effect>,
+    /// What is to be taken next, in order: mostly what this node says to itself.
+    pub own: &'a mut VecDeque<(NodeId, ChannelKey, Say)>,
+    pub counters: &'a mut Counters,
+}
+
+/// What a shard counts up; none is ever used twice.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub epochs: u64,
+    pub tickets: u64,
+    /// Publishes and other requests to owners.
+    pub requests: u64,
+}
+
+impl Cx<'_> {
+    pub fn me(&self) -> NodeId {
+        self.config.me()
+    }
+
+    pub fn view_number(&self) -> u64 {
+        self.view.map_or(0, |view| view.number)
+    }
+
+    /// The channel's owner, if it can be told something now.
+    pub fn owner(&self, key: &ChannelKey) -> Option<NodeId> {
+        self.view?.owner(key.point()).filter(|owner| self.reaches(*owner))
+    }
+
+    pub fn reaches(&self, node: NodeId) -> bool {
+        node == self.me() || self.sessions.contains(&node)
+    }
+
+    /// Says something to a node, or to this one. What can't reach it now is said anew when the next session begins.
+    pub fn say(&mut self, to: NodeId, key: &ChannelKey, say: Say) {
+        if to == self.me() {
+            self.own.push_back((to, key.clone(), say));
+        } else if self.sessions.contains(&to) {
+            let message = PeerMessage { view: self.view_number(), body: Body::Channel { key: key.clone(), say } };
+            self.effects.push(Effect::Send { to, message });
+        }
+    }
+
+    pub fn next_request(&mut self) -> u64 {
+        self.counters.requests += 1;
+        self.counters.requests
+    }
+}

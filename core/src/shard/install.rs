@@ -1,0 +1,189 @@
+//! A new view: what this node gives away, what it gets, and what it goes on with.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::Shard;
+use crate::{
+    channel::ChannelKey,
+    cluster::view::{NodeId, View},
+    shard::{
+        peer::SayAll,
+        request::Effect,
+        slot::{Kept, Role, Sealed, Slot, Waiting},
+        takeup::{Group, Parts},
+    },
+    time::Now,
+};
+
+/// How this node comes to a view.
+struct Step {
+    view: Arc<View>,
+    /// The view before was in force here.
+    direct: bool,
+    /// And this node was certain of all that it owned in it.
+    certain: bool,
+}
+
+impl Shard {
+    /// Takes over a view. `open`: the views before it since the last settled one, oldest first, in any case the one right
+    /// before. All sessions end with the view before; they begin anew.
+    pub fn install(&mut self, now: Now, view: Arc<View>, open: Vec<Arc<View>>, effects: &mut Vec<Effect>) {
+        let direct = self.view.is_some() && open.last().map(|view| view.number) == Some(self.view_number());
+        let certain = direct && self.is_complete();
+        let step = Step { view: view.clone(), direct, certain };
+        self.sessions.clear();
+        self.listened.clear();
+        self.own.clear();
+        self.takeup.word = certain.then_some(self.takeup.since);
+        self.takeup.groups = self.groups(&step, open.last());
+        self.takeup.waiting.clear();
+        self.takeup.uncopied.clear();
+        self.takeup.told_served = false;
+        let lost = self.takeup.groups.values().any(|group| matches!(group, Group::Lost(_)));
+        let since = if certain { self.takeup.since } else { 0 };
+        self.takeup.since = if lost { view.number } else { since };
+        (self.view, self.open) = (Some(view), open);
+        for key in self.keys(|_| true) {
+            self.step_into(now, &key, &step, effects);
+        }
+        self.hear_own(now, effects);
+        self.try_all(now, effects);
+        self.hear_own(now, effects);
+    }
+
+    /// A session with another node begins or ends.
+    pub fn session(&mut self, now: Now, peer: NodeId, on: bool, effects: &mut Vec<Effect>) {
+        self.listened.remove(&peer);
+        if on {
+            self.sessions.insert(peer);
+            self.begin_session(now, peer, effects);
+        } else {
+            self.sessions.remove(&peer);
+        }
+        let (me, alive) = (self.config.me(), self.alive.clone());
+        for key in self.keys(|slot| slot.has_part()) {
+            let owner = self.view.as_ref().and_then(|view| view.owner(key.point()));
+            if owner != Some(me) && owner != Some(peer) {
+                continue;
+            }
+            self.with(now, &key, effects, |slot, cx| {
+                if let Role::Owner(channel) = &mut slot.role {
+                    channel.session(peer, on, cx);
+                    channel.lost(|node| alive.contains(&node), cx);
+                }
+                if let Role::Waiting(waiting) = &mut slot.role {
+                    waiting.forget(peer);
+                }
+                if let Some(relay) = slot.relay.as_mut().filter(|_| on && owner == Some(peer)) {
+                    relay.begin_session(&key, peer, cx);
+                }
+            });
+        }
+        self.say_all(peer, SayAll::Listened, effects);
+        self.try_all(now, effects);
+        self.hear_own(now, effects);
+    }
+
+    /// The nodes that live, as far as is known. Sessions of the others are no longer there.
+    pub fn set_alive(&mut self, now: Now, alive: impl IntoIterator<Item = NodeId>, effects: &mut Vec<Effect>) {
+        self.alive = alive.into_iter().chain([self.config.me()]).collect();
+        let alive = self.alive.clone();
+        for key in self.keys(|slot| matches!(slot.role, Role::Owner(_))) {
+            self.with(now, &key, effects, |slot, cx| {
+                if let Role::Owner(channel) = &mut slot.role {
+                    channel.lost(|node| alive.contains(&node), cx);
+                }
+            });
+        }
+        self.hear_own(now, effects);
+    }
+
+    /// A node will never be heard of again: what only it had is gone.
+    pub fn gone(&mut self, now: Now, node: NodeId, effects: &mut Vec<Effect>) {
+        self.gone.insert(node);
+        for slot in self.slots.values_mut() {
+            match &mut slot.role {
+                Role::Owner(channel) => channel.gone(node),
+                Role::Waiting(waiting) => waiting.haves.retain(|have| have.node != node),
+                Role::None | Role::Kept(_) => {}
+            }
+        }
+        self.try_all(now, effects);
+        self.hear_own(now, effects);
+    }
+
+    fn begin_session(&mut self, now: Now, peer: NodeId, effects: &mut Vec<Effect>) {
+        let Some(view) = self.view.clone() else { return };
+        let owned_before = self.open.last().is_some_and(|before| before.contains(self.config.me()));
+        if view.contains(peer) && owned_before {
+            self.send_seals(now, peer, effects);
+        }
+        let lost = self.takeup.groups.iter().filter(|(_, group)| matches!(group, Group::Lost(_)));
+        for before in lost.map(|(before, _)| *before).collect::<Vec<_>>() {
+            self.say_all(peer, SayAll::Ask { before }, effects);
+        }
+    }
+
+    fn groups(&self, step: &Step, before: Option<&Arc<View>>) -> BTreeMap<NodeId, Group> {
+        let group = |node: NodeId| {
+            if node == self.config.me() {
+                if step.certain { Group::Certain } else { Group::Lost(BTreeMap::new()) }
+            } else if step.view.contains(node) {
+                Group::Expected(Parts::default())
+            } else {
+                Group::Lost(BTreeMap::new())
+            }
+        };
+        let members = before.into_iter().flat_map(|view| &view.members).filter(|member| member.points > 0);
+        members.map(|member| (member.id, group(member.id))).collect()
+    }
+
+    /// One channel's step into the view.
+    fn step_into(&mut self, now: Now, key: &ChannelKey, step: &Step, effects: &mut Vec<Effect>) {
+        let me = self.config.me();
+        let owner = step.view.owner(key.point());
+        let mine = owner == Some(me);
+        self.with(now, key, effects, |slot, cx| {
+            slot.role = match std::mem::take(&mut slot.role) {
+                Role::Owner(mut channel) if mine && step.direct => {
+                    channel.begin_view(cx);
+                    Role::Owner(channel)
+                }
+                Role::Owner(channel) => {
+                    let word_in = step.direct.then_some(step.view.number);
+                    let sealed = Some(Sealed { to: owner.unwrap_or(me), word_in });
+                    let (state, used_ms) = (channel.into_state(cx), cx.now.mono_ms);
+                    Role::Kept(Box::new(Kept { state, sealed, used_ms }))
+                }
+                Role::Waiting(waiting) => waiting.own.map_or(Role::None, Role::Kept),
+                role @ (Role::None | Role::Kept(_)) => role,
+            };
+        });
+        if mine && self.slots.get(key).is_some_and(|slot| slot.kept().is_some()) {
+            self.begin_waiting(now, key, effects);
+        }
+        self.with(now, key, effects, |slot, cx| {
+            let goes_on = matches!(slot.role, Role::Owner(_));
+            if let Some(relay) = slot.relay.as_mut().filter(|_| mine && !goes_on) {
+                relay.begin_session(key, me, cx);
+            }
+        });
+    }
+}
+
+impl Slot {
+    /// Whether a session with another node can concern this channel.
+    fn has_part(&self) -> bool {
+        let relays = self.relay.as_ref().is_some_and(|relay| !relay.is_empty());
+        relays || matches!(self.role, Role::Owner(_) | Role::Waiting(_))
+    }
+}
+
+impl Waiting {
+    /// A node says anew what it wants, and is asked anew for what it has.
+    fn forget(&mut self, node: NodeId) {
+        self.held.retain(|(from, _)| *from != node);
+        self.dropped.remove(&node);
+        self.fetching.take_if(|from| *from == node);
+    }
+}

@@ -1,0 +1,118 @@
+//! The part of a node that keeps a channel for another: it follows the owner, and says what it has.
+
+use super::Shard;
+use crate::{
+    channel::ChannelKey,
+    cluster::view::NodeId,
+    shard::{
+        cx::Cx,
+        peer::{Confirm, Say, ToCopy},
+        slot::{Kept, Role, Slot},
+        state::{Keeping, State},
+    },
+};
+
+impl Kept {
+    /// Asks whether the channel is still open, if nothing was heard of it for long: the word of its end may be lost.
+    pub fn ask_when_idle(&mut self, key: &ChannelKey, owner: Option<NodeId>, cx: &mut Cx<'_>) {
+        if self.idle_ms(cx) > cx.now.mono_ms {
+            return;
+        }
+        self.used_ms = cx.now.mono_ms;
+        if let Some(owner) = owner {
+            cx.say(owner, key, Say::Confirm(Confirm::Idle(self.state.epoch)));
+        }
+    }
+
+    pub fn idle_ms(&self, cx: &Cx<'_>) -> u64 {
+        self.used_ms + 2 * cx.config.close_ms.max(cx.config.hold_ms)
+    }
+}
+
+impl Slot {
+    /// What the channel's owner says to a copy.
+    pub fn follow(&mut self, key: &ChannelKey, owner: NodeId, say: ToCopy, cx: &mut Cx<'_>) {
+        if !matches!(self.role, Role::None | Role::Kept(_)) {
+            return;
+        }
+        let confirm = match say {
+            ToCopy::State(state) => self.keep(state, cx),
+            ToCopy::Entries { epoch, entries, seen } => match self.kept_in(epoch) {
+                Some(kept) => {
+                    let (history, retain_ms) = (cx.config.history, cx.config.retain_ms);
+                    let keeping = Keeping { history, retain_ms, seen };
+                    kept.used_ms = cx.now.mono_ms;
+                    let next = |state: &State| state.sequence + 1;
+                    let mut follows = true;
+                    for entry in entries {
+                        let sequence = entry.message.serial.sequence;
+                        follows &= sequence <= next(&kept.state);
+                        if sequence == next(&kept.state) {
+                            kept.state.apply(cx.now, entry, keeping);
+                        }
+                    }
+                    if follows { Confirm::Copied(kept.state.current()) } else { Confirm::Lacks }
+                }
+                None => Confirm::Lacks,
+            },
+            ToCopy::Members { epoch, version, changes } => {
+                if let Some(kept) = self.kept_in(epoch) {
+                    kept.state.presence_version = version;
+                    kept.state.members.get_or_insert_default().follow(changes);
+                }
+                return;
+            }
+            ToCopy::Drop { epoch } => {
+                if self.kept_in(epoch).is_some() {
+                    self.role = Role::None;
+                }
+                return;
+            }
+        };
+        cx.say(owner, key, Say::Confirm(confirm));
+    }
+
+    /// A worse state never replaces a better one.
+    fn keep(&mut self, state: Box<State>, cx: &Cx<'_>) -> Confirm {
+        let place = |state: &State| (state.epoch, state.sequence);
+        if self.kept().is_some_and(|kept| place(&kept.state) > place(&state)) {
+            return Confirm::Lacks;
+        }
+        let state = state.taken_in(cx.now);
+        let current = state.current();
+        self.role = Role::Kept(Box::new(Kept { state, sealed: None, used_ms: cx.now.mono_ms }));
+        Confirm::Copied(current)
+    }
+
+    fn kept_in(&mut self, epoch: crate::serial::Epoch) -> Option<&mut Kept> {
+        match &mut self.role {
+            Role::Kept(kept) if kept.sealed.is_none() && kept.state.epoch == epoch => Some(kept),
+            Role::None | Role::Waiting(_) | Role::Owner(_) | Role::Kept(_) => None,
+        }
+    }
+}
+
+impl Shard {
+    /// Every channel is in its place by this view: what is kept beyond that is kept for nothing.
+    pub fn settled(&mut self, number: u64) {
+        self.open.retain(|view| view.number >= number);
+        let Some(view) = self.view.clone().filter(|view| view.number == number) else { return };
+        let me = self.config.me();
+        let needless = |key: &ChannelKey, slot: &Slot| {
+            let holds = |kept: &Kept| {
+                let holders = view.holders(key.point(), 1 + usize::from(kept.state.redundancy));
+                kept.sealed.is_none() && holders.contains(&me)
+            };
+            slot.kept().is_some_and(|kept| !holds(kept))
+        };
+        let keys = self.slots.iter().filter(|(key, slot)| needless(key, slot)).map(|(key, _)| key.clone());
+        for key in keys.collect::<Vec<_>>() {
+            if let Some(slot) = self.slots.get_mut(&key) {
+                slot.role = Role::None;
+            }
+            if self.slots.get(&key).is_some_and(Slot::is_empty) {
+                self.remove(&key);
+            }
+        }
+    }
+}

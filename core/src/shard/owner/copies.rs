@@ -1,0 +1,131 @@
+//! The copies of a channel, as its owner sees them. Nothing counts before every copy of this view has it.
+
+use super::Channel;
+use crate::{
+    cluster::view::NodeId,
+    serial::{Epoch, Serial},
+    shard::{
+        cx::Cx,
+        peer::{Say, ToCopy},
+    },
+};
+
+/// A node that keeps a copy.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyAt {
+    node: NodeId,
+    /// What it has confirmed in this epoch; none before it has the state.
+    confirmed: Option<u64>,
+    /// What it was sent in this session.
+    sent: Option<u64>,
+}
+
+impl Channel {
+    /// Takes over the copies of the view in force. One that was a copy before has what it has confirmed.
+    pub fn place_copies(&mut self, cx: &mut Cx<'_>) {
+        let Some(view) = cx.view else { return };
+        let holders = view.holders(self.key.point(), 1 + usize::from(self.rules.redundancy));
+        let before = std::mem::take(&mut self.copies);
+        let known = |node| before.iter().find(|copy| copy.node == node).copied();
+        let nodes = holders.into_iter().filter(|node| *node != cx.me());
+        self.copies = nodes.map(|node| known(node).unwrap_or(CopyAt { node, confirmed: None, sent: None })).collect();
+        self.copies.iter_mut().for_each(|copy| copy.sent = None);
+        self.send_copies(cx);
+    }
+
+    /// Whether every copy has the state, and so all that was ever acknowledged.
+    pub fn is_copied(&self) -> bool {
+        self.copies.iter().all(|copy| copy.confirmed.is_some())
+    }
+
+    /// A session with the node began: whatever was on its way may be lost.
+    pub(super) fn copy_anew(&mut self, peer: NodeId, cx: &mut Cx<'_>) {
+        let Some(copy) = self.copies.iter_mut().find(|copy| copy.node == peer) else { return };
+        copy.sent = None;
+        self.send_copies(cx);
+    }
+
+    /// Sends each copy what it has not been sent in this session.
+    pub(super) fn send_copies(&mut self, cx: &mut Cx<'_>) {
+        let last = self.last_number();
+        for at in 0..self.copies.len() {
+            let CopyAt { node, confirmed, sent } = self.copies[at];
+            if !cx.reaches(node) {
+                continue;
+            }
+            let from = match (sent, confirmed) {
+                (Some(sent), _) => sent,
+                (None, Some(confirmed)) if confirmed >= self.state.sequence => confirmed,
+                _ => {
+                    let state = self.state.for_another(cx.now);
+                    cx.say(node, &self.key, Say::Copy(ToCopy::State(state)));
+                    self.state.sequence
+                }
+            };
+            self.copies[at].sent = Some(last);
+            if from < last {
+                self.send_entries(node, from, cx);
+            }
+        }
+    }
+
+    fn send_entries(&self, to: NodeId, after: u64, cx: &mut Cx<'_>) {
+        let follows = |sequence: u64| sequence > after;
+        let entries = self.unconfirmed.iter().filter(|entry| follows(entry.message.serial.sequence)).cloned().collect();
+        let say = ToCopy::Entries { epoch: self.state.epoch, entries, seen: self.keeping(cx).seen };
+        cx.say(to, &self.key, Say::Copy(say));
+    }
+
+    pub(super) fn copied(&mut self, from: NodeId, serial: Serial) {
+        let Some(copy) = self.copies.iter_mut().find(|copy| copy.node == from) else { return };
+        if serial.epoch == self.state.epoch {
+            copy.confirmed = copy.confirmed.max(Some(serial.sequence));
+        }
+    }
+
+    pub(super) fn lacks(&mut self, from: NodeId, cx: &mut Cx<'_>) {
+        let Some(copy) = self.copies.iter_mut().find(|copy| copy.node == from) else { return };
+        (copy.confirmed, copy.sent) = (None, None);
+        self.send_copies(cx);
+    }
+
+    /// Lets count what every copy has.
+    pub(super) fn apply_confirmed(&mut self, cx: &mut Cx<'_>) {
+        let Some(upto) = self.confirmed_upto() else { return };
+        while let Some(entry) = self.unconfirmed.pop_front_if(|entry| entry.message.serial.sequence <= upto) {
+            self.apply(entry, cx);
+        }
+    }
+
+    fn confirmed_upto(&self) -> Option<u64> {
+        self.copies.iter().map(|copy| copy.confirmed).try_fold(u64::MAX, |least, confirmed| Some(least.min(confirmed?)))
+    }
+
+    /// Tells the copies who is attached. Nobody waits for their answer: nodes say it again to the next owner.
+    pub(super) fn send_members(&mut self, cx: &mut Cx<'_>) {
+        let Some(members) = &mut self.state.members else { return };
+        let changes = members.unsaid();
+        if changes.is_empty() {
+            return;
+        }
+        for copy in self.copies.iter().filter(|copy| copy.sent.is_some()) {
+            let (epoch, version) = (self.state.epoch, self.state.presence_version);
+            let say = ToCopy::Members { epoch, version, changes: changes.clone() };
+            cx.say(copy.node, &self.key, Say::Copy(say));
+        }
+    }
+
+    /// A copy has not heard of the channel for long.
+    pub(super) fn reassure(&mut self, from: NodeId, epoch: Epoch, cx: &mut Cx<'_>) {
+        let is_copy = self.copies.iter().any(|copy| copy.node == from);
+        if !is_copy {
+            cx.say(from, &self.key, Say::Copy(ToCopy::Drop { epoch }));
+        }
+    }
+
+    pub(super) fn drop_copies(&self, cx: &mut Cx<'_>) {
+        for copy in &self.copies {
+            cx.say(copy.node, &self.key, Say::Copy(ToCopy::Drop { epoch: self.state.epoch }));
+        }
+    }
+}

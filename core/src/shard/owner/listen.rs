@@ -1,0 +1,198 @@
+//! Who hears a channel, as its owner sees it: nodes, which begin, go on after a change, and leave.
+
+use std::sync::Arc;
+
+use super::{Channel, Listening};
+use crate::{
+    cluster::view::NodeId,
+    code::ErrorCode,
+    message::Message,
+    serial::Serial,
+    session::{event::Member, request::Recover},
+    shard::{
+        cx::Cx,
+        peer::{Resume, Say, ToRelay},
+        request::Start,
+    },
+};
+
+/// A subscriber of a node that is answered when the turn ends.
+#[derive(Debug)]
+pub struct Waiting {
+    pub from: NodeId,
+    number: u64,
+    recover: Option<Recover>,
+}
+
+/// A node that goes on hearing the channel, and is answered when the turn ends.
+#[derive(Debug)]
+pub struct Resuming {
+    pub node: NodeId,
+    position: Serial,
+    presence: u64,
+}
+
+impl Channel {
+    pub(super) fn listen(
+        &mut self,
+        from: NodeId,
+        position: Option<Serial>,
+        presence: u64,
+        subscribers: u64,
+        members: Vec<(Member, u32)>,
+    ) {
+        self.set_subscribers(from, subscribers);
+        if self.rules.presence {
+            self.state.members.get_or_insert_default().replace(from, members);
+        }
+        self.resuming.retain(|resuming| resuming.node != from);
+        if let Some(position) = position {
+            if let Some(listening) = self.listeners.iter_mut().find(|listening| listening.node == from) {
+                (listening.hears, listening.seen) = (false, position.sequence);
+            }
+            self.resuming.push(Resuming { node: from, position, presence });
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        from: NodeId,
+        number: u64,
+        recover: Option<Recover>,
+        enters: Option<(Member, u32)>,
+        subscribers: u64,
+    ) {
+        self.set_subscribers(from, subscribers);
+        if let Some((member, attachment)) = enters {
+            self.enter(from, member, attachment);
+        }
+        self.waiting.push(Waiting { from, number, recover });
+    }
+
+    pub(super) fn enter(&mut self, from: NodeId, member: Member, attachment: u32) {
+        if self.rules.presence {
+            self.state.members.get_or_insert_default().enter(member, attachment, from);
+        }
+    }
+
+    pub(super) fn leave(&mut self, from: NodeId, session_id: &str, attachment: u32, subscribers: u64) {
+        if let Some(members) = &mut self.state.members {
+            members.leave(session_id, attachment);
+        }
+        self.set_subscribers(from, subscribers);
+    }
+
+    pub(super) fn read_presence(&self, from: NodeId, number: u64, cx: &mut Cx<'_>) {
+        let members = self.state.members.as_ref().map_or_else(|| Arc::from([]), |members| members.list());
+        cx.say(from, &self.key, Say::Relay(ToRelay::Presence { number, outcome: Ok(members) }));
+    }
+
+    pub(super) fn seen(&mut self, from: NodeId, serial: Serial) {
+        let Some(listening) = self.listeners.iter_mut().find(|listening| listening.node == from) else { return };
+        if listening.hears {
+            listening.seen = listening.seen.max(serial.sequence);
+        }
+    }
+
+    /// Answers those that go on, from where they stand. All that this turn brought is delivered to the others by now.
+    pub(super) fn answer_resuming(&mut self, cx: &mut Cx<'_>) {
+        for Resuming { node, position, presence } in std::mem::take(&mut self.resuming) {
+            let missed = self.state.after(position);
+            let same_presence = position.epoch == self.state.epoch && presence == self.state.presence_version;
+            let known = if missed.is_none() { self.state.shared(position) } else { None };
+            let resume = Resume {
+                from: position,
+                missed,
+                current: self.state.current(),
+                known,
+                members: self.members().filter(|_| !same_presence),
+                presence: self.state.presence_version,
+                occupancy: self.first_occupancy(),
+            };
+            self.set_hears(node, true);
+            cx.say(node, &self.key, Say::Relay(ToRelay::Resume(Box::new(resume))));
+        }
+    }
+
+    /// The messages of the turn are delivered by now, so a new subscriber begins after them.
+    pub(super) fn answer_subscribers(&mut self, cx: &mut Cx<'_>) {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return;
+        }
+        self.state.retained.take_if(|retained| retained.until_ms <= cx.now.mono_ms);
+        let (members, occupancy) = (self.members(), self.first_occupancy());
+        for Waiting { from, number, recover } in waiting {
+            let start = Box::new(self.start(recover, members.clone(), occupancy));
+            self.set_hears(from, true);
+            let presence = self.state.presence_version;
+            cx.say(from, &self.key, Say::Relay(ToRelay::Subscribed { number, outcome: Ok(start), presence }));
+        }
+    }
+
+    /// The channel goes, with everybody who waits for it.
+    pub fn abandon(&mut self, code: ErrorCode, cx: &mut Cx<'_>) {
+        self.abandon_pipeline(code, cx);
+        for Waiting { from, number, .. } in std::mem::take(&mut self.waiting) {
+            cx.say(from, &self.key, Say::Relay(ToRelay::Subscribed { number, outcome: Err(code), presence: 0 }));
+        }
+    }
+
+    fn start(&self, recover: Option<Recover>, members: Option<Arc<[Member]>>, occupancy: Option<u64>) -> Start {
+        let current = self.state.current();
+        let missed = recover.and_then(|recover| self.missed(recover));
+        let recovered = recover.map(|_| missed.is_some());
+        let missed = missed.unwrap_or_default();
+        let known = match recover {
+            Some(Recover::Serial(serial)) if recovered == Some(false) => self.state.shared(serial),
+            _ => None,
+        };
+        let position = match recover {
+            Some(Recover::Serial(serial)) if recovered == Some(true) => serial,
+            _ => missed.first().map_or(current, |first| Serial { sequence: first.serial.sequence - 1, ..first.serial }),
+        };
+        let retained = self.state.retained.as_ref().map(|retained| retained.message.clone());
+        Start {
+            position,
+            recovered,
+            known,
+            missed,
+            current,
+            // One that lacks nothing has the retained message, or gets it among what it missed.
+            retained: retained.filter(|_| recovered != Some(true)),
+            members,
+            occupancy,
+        }
+    }
+
+    fn missed(&self, recover: Recover) -> Option<Vec<Arc<Message>>> {
+        match recover {
+            Recover::Serial(serial) => self.state.after(serial),
+            Recover::Timestamp(unix_ms) => self.state.history.since(unix_ms),
+            Recover::BadSerial | Recover::Unknown => None,
+        }
+    }
+
+    fn members(&self) -> Option<Arc<[Member]>> {
+        self.state.members.as_ref().map(|members| members.list())
+    }
+
+    fn set_subscribers(&mut self, node: NodeId, subscribers: u64) {
+        match self.listeners.iter_mut().position(|listening| listening.node == node) {
+            Some(at) if subscribers == 0 => drop(self.listeners.swap_remove(at)),
+            Some(at) => (self.listeners[at].subscribers, self.listeners[at].says) = (subscribers, true),
+            None if subscribers == 0 => {}
+            None => {
+                let seen = self.state.sequence;
+                self.listeners.push(Listening { node, subscribers, says: true, hears: false, seen });
+            }
+        }
+    }
+
+    /// From the answer on a node hears all that follows, and what it was told counts as under way.
+    fn set_hears(&mut self, node: NodeId, hears: bool) {
+        if let Some(listening) = self.listeners.iter_mut().find(|listening| listening.node == node) {
+            listening.hears = hears;
+        }
+    }
+}

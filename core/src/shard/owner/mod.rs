@@ -1,0 +1,229 @@
+//! A channel at its owner: it numbers, keeps, delivers, and knows who is there.
+
+mod close;
+mod copies;
+mod listen;
+mod notice;
+mod pipeline;
+mod publish;
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{
+    channel::ChannelKey,
+    cluster::view::NodeId,
+    message::Message,
+    serial::Epoch,
+    settings::hub::Rules,
+    shard::{
+        Inspection,
+        cx::Cx,
+        owner::{
+            copies::CopyAt,
+            listen::{Resuming, Waiting},
+            notice::Told,
+            pipeline::Pipeline,
+        },
+        peer::{Confirm, Entry, ToOwner},
+        state::{Keeping, State},
+    },
+};
+
+/// A channel that this node owns by its view, and of whose state it is certain.
+#[derive(Debug)]
+pub struct Channel {
+    key: ChannelKey,
+    rules: Arc<Rules>,
+    state: State,
+    pipeline: Option<Box<Pipeline>>,
+    /// Numbered, and not on every copy yet.
+    unconfirmed: VecDeque<Entry>,
+    copies: Vec<CopyAt>,
+    listeners: Vec<Listening>,
+    /// What became certain since listeners were told.
+    accepted: Vec<Arc<Message>>,
+    waiting: Vec<Waiting>,
+    resuming: Vec<Resuming>,
+    began_ms: u64,
+    used_ms: u64,
+    told: Told,
+}
+
+/// A node that hears the channel, and for how many sessions.
+#[derive(Clone, Copy, Debug)]
+struct Listening {
+    node: NodeId,
+    subscribers: u64,
+    /// Whether it has said in this session that it listens.
+    says: bool,
+    /// Whether it has been told where it stands in this session, and hears all that follows.
+    hears: bool,
+    /// What has arrived there.
+    seen: u64,
+}
+
+impl Channel {
+    /// Begins with a state that is certain. Whoever listens tells so.
+    pub fn new(key: ChannelKey, rules: Arc<Rules>, mut state: State, cx: &mut Cx<'_>) -> Channel {
+        state.redundancy = rules.redundancy;
+        let mut channel = Channel {
+            key,
+            rules,
+            state,
+            pipeline: None,
+            unconfirmed: VecDeque::new(),
+            copies: Vec::new(),
+            listeners: Vec::new(),
+            accepted: Vec::new(),
+            waiting: Vec::new(),
+            resuming: Vec::new(),
+            began_ms: cx.now.mono_ms,
+            used_ms: cx.now.mono_ms,
+            told: Told::from_the_past(cx.now),
+        };
+        channel.place_copies(cx);
+        channel
+    }
+
+    /// A channel of which nothing is known.
+    pub fn fresh(key: ChannelKey, rules: Arc<Rules>, epoch: Epoch, known_since: u64, cx: &mut Cx<'_>) -> Channel {
+        let state = State::new(cx.now, epoch, rules.redundancy, known_since);
+        let mut channel = Channel::new(key, rules, state, cx);
+        channel.told = Told::default();
+        channel
+    }
+
+    /// What the new rules no longer allow is dropped. Who is present when presence begins, the nodes tell.
+    pub fn set_rules(&mut self, rules: &Arc<Rules>, cx: &mut Cx<'_>) {
+        if !rules.retain {
+            self.state.retained = None;
+        }
+        if let Some(members) = self.state.members.as_mut().filter(|_| !rules.presence) {
+            members.leave_all();
+        }
+        if rules.occupancy && !self.rules.occupancy {
+            self.told = Told::default();
+        }
+        let copies_change = rules.redundancy != self.rules.redundancy;
+        self.rules = rules.clone();
+        self.state.redundancy = rules.redundancy;
+        if copies_change {
+            self.place_copies(cx);
+        }
+        self.used_ms = self.used_ms.max(cx.now.mono_ms);
+    }
+
+    pub fn inspect(&self) -> Inspection {
+        Inspection {
+            current: self.state.current(),
+            messages: self.state.history.all().cloned().collect(),
+            members: self.state.members.as_ref().map_or_else(|| [].into(), |members| members.list()),
+            occupancy: self.occupancy(),
+        }
+    }
+
+    /// What a node that hears the channel says.
+    pub fn hear(&mut self, from: NodeId, say: ToOwner, cx: &mut Cx<'_>) {
+        self.used_ms = cx.now.mono_ms;
+        match say {
+            ToOwner::Listen { position, presence, subscribers, members } => {
+                self.listen(from, position, presence, subscribers, members);
+            }
+            ToOwner::Publish { counter, after, oldest, repeated_since, publish } => {
+                let place = crate::shard::senders::Place { sender: from, counter, after, oldest };
+                let uncertain = repeated_since.is_some_and(|view| view < self.state.known_since);
+                self.publish(place, uncertain, *publish, cx);
+            }
+            ToOwner::Subscribe { number, recover, enters, subscribers } => {
+                self.subscribe(from, number, recover, enters, subscribers);
+            }
+            ToOwner::Enter { member, attachment } => self.enter(from, member, attachment),
+            ToOwner::Leave { session_id, attachment, subscribers } => {
+                self.leave(from, &session_id, attachment, subscribers);
+            }
+            ToOwner::ReadPresence { number } => self.read_presence(from, number, cx),
+            ToOwner::Seen(serial) => self.seen(from, serial),
+        }
+    }
+
+    /// What a copy says.
+    pub fn confirmed(&mut self, from: NodeId, say: Confirm, cx: &mut Cx<'_>) {
+        match say {
+            Confirm::Copied(serial) => self.copied(from, serial),
+            Confirm::Lacks => self.lacks(from, cx),
+            Confirm::Idle(epoch) => self.reassure(from, epoch, cx),
+        }
+    }
+
+    /// Sends what the turn brought, in the order in which a listener must hear it: messages, then who left and came and
+    /// how many there are, then the answers to those who begin or go on, who so begin after all of it. Returns how many
+    /// messages were accepted.
+    pub fn end_turn(&mut self, cx: &mut Cx<'_>) -> u64 {
+        self.advance_pipeline(cx);
+        self.send_copies(cx);
+        self.apply_confirmed(cx);
+        let accepted = self.accepted.len() as u64;
+        if self.is_copied() {
+            self.deliver(cx);
+            self.tell_presence(cx);
+            self.tell_occupancy(cx);
+            self.answer_resuming(cx);
+            self.answer_subscribers(cx);
+        }
+        self.send_members(cx);
+        accepted
+    }
+
+    /// The session with a node ended or began: it says anew what it wants.
+    pub fn session(&mut self, peer: NodeId, on: bool, cx: &mut Cx<'_>) {
+        for listening in self.listeners.iter_mut().filter(|listening| listening.node == peer) {
+            (listening.says, listening.hears) = (false, false);
+        }
+        self.waiting.retain(|waiting| waiting.from != peer);
+        self.resuming.retain(|resuming| resuming.node != peer);
+        if on {
+            self.copy_anew(peer, cx);
+        }
+    }
+
+    /// Goes on in a new view: every other node says anew what it wants, and the copies may be others.
+    pub fn begin_view(&mut self, cx: &mut Cx<'_>) {
+        let me = cx.me();
+        for listening in self.listeners.iter_mut().filter(|listening| listening.node != me) {
+            (listening.says, listening.hears) = (false, false);
+        }
+        self.waiting.retain(|waiting| waiting.from == me);
+        self.resuming.retain(|resuming| resuming.node == me);
+        self.place_copies(cx);
+    }
+
+    /// Nodes that are not alive and not in session hear nothing, and who was present there leaves after a while.
+    pub fn lost(&mut self, alive: impl Fn(NodeId) -> bool, cx: &Cx<'_>) {
+        let lives = |node: NodeId| alive(node) || cx.reaches(node);
+        self.listeners.retain(|listening| lives(listening.node));
+        if let Some(members) = &mut self.state.members {
+            members.doubt(|node| !lives(node), cx.now.mono_ms + cx.config.restore_ms);
+        }
+    }
+
+    /// The node has said all that it hears: if this channel was not named, it has left it.
+    pub fn listened(&mut self, node: NodeId) {
+        if !self.listeners.iter().any(|listening| listening.node == node && listening.says) {
+            self.listen(node, None, 0, 0, Vec::new());
+        }
+    }
+
+    /// A node that never comes back repeats nothing.
+    pub fn gone(&mut self, node: NodeId) {
+        self.state.senders.retain(|sender| sender != node);
+    }
+
+    fn keeping(&self, cx: &Cx<'_>) -> Keeping {
+        let others = self.listeners.iter().filter(|listening| listening.node != cx.me());
+        let seen = others.map(|listening| listening.seen).min().unwrap_or(u64::MAX);
+        // After a change of owner the nodes need a moment to say what they have.
+        let all_known = self.state.sequence == 0 || cx.now.mono_ms >= self.began_ms + cx.config.hold_ms;
+        let (history, retain_ms) = (cx.config.history, cx.config.retain_ms);
+        Keeping { history, retain_ms, seen: if all_known { seen } else { 0 } }
+    }
+}

@@ -1,0 +1,219 @@
+//! What the shards of two nodes say to each other.
+//!
+//! Messages of one link arrive in order, and without a hole as long as the link lives. Two nodes are in *session* while a
+//! link lives and both have the same view; each message belongs to one session, and one that arrives in another view is
+//! dropped. Whatever still matters is said anew when the next session begins, so nothing here is repeated by a timer.
+
+use std::sync::Arc;
+
+use crate::cluster::view::NodeId;
+use crate::{
+    channel::ChannelKey,
+    code::ErrorCode,
+    message::Message,
+    serial::{Epoch, Serial},
+    session::{event::Member, request::Recover},
+    shard::{
+        delivery::Delivery,
+        keys::KeyEntry,
+        presence::Attached,
+        request::{Notice, Publish, Start},
+        state::State,
+    },
+};
+
+/// One message of a node's shard to those of another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerMessage {
+    /// The view of the session.
+    pub view: u64,
+    pub body: Body,
+}
+
+/// To the shard that has the channel there, or without a channel to all of them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    Channel { key: ChannelKey, say: Say },
+    All { from: Part, say: SayAll },
+}
+
+/// A shard among those of its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub index: u64,
+    pub count: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Say {
+    Owner(ToOwner),
+    Relay(ToRelay),
+    Copy(ToCopy),
+    Confirm(Confirm),
+    Move(Move),
+}
+
+/// From a node that hears a channel, to the channel's owner.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToOwner {
+    /// Everything that the node has of the channel: replaces what the owner knew of it.
+    Listen {
+        /// What its subscribers have; none before the first one is answered.
+        position: Option<Serial>,
+        /// The changes of presence that its subscribers have heard, as in [`State::presence_version`].
+        presence: u64,
+        subscribers: u64,
+        members: Vec<(Member, u32)>,
+    },
+    Publish {
+        /// Rises with each publish of the node.
+        counter: u64,
+        /// The publish before it that was unanswered when this one was first sent; 0 if none was.
+        after: u64,
+        /// All before this are answered.
+        oldest: u64,
+        /// The view in which it was first sent, if it was sent before.
+        repeated_since: Option<u64>,
+        publish: Box<Publish>,
+    },
+    Subscribe {
+        number: u64,
+        recover: Option<Recover>,
+        /// Who begins to be present; none in a repeat, where `Listen` has told it.
+        enters: Option<(Member, u32)>,
+        subscribers: u64,
+    },
+    Enter {
+        member: Member,
+        attachment: u32,
+    },
+    Leave {
+        session_id: Arc<str>,
+        attachment: u32,
+        subscribers: u64,
+    },
+    ReadPresence {
+        number: u64,
+    },
+    /// Everything up to here has arrived.
+    Seen(Serial),
+}
+
+/// From a channel's owner to a node that hears it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToRelay {
+    Resume(Box<Resume>),
+    Deliver(Arc<Delivery>),
+    Notice {
+        notice: Notice,
+        presence: u64,
+    },
+    Published {
+        counter: u64,
+        outcome: Result<Serial, ErrorCode>,
+    },
+    Subscribed {
+        number: u64,
+        outcome: Result<Box<Start>, ErrorCode>,
+        presence: u64,
+    },
+    Presence {
+        number: u64,
+        outcome: Result<Arc<[Member]>, ErrorCode>,
+    },
+    /// The channel's state is not certain yet: what was asked waits, or was refused.
+    Uncertain,
+    /// More was asked than could wait: say everything anew.
+    Again,
+}
+
+/// How a listening node goes on: the answer to [`ToOwner::Listen`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resume {
+    /// What the node said it has.
+    pub from: Serial,
+    /// What it lacks, if nothing is missing.
+    pub missed: Option<Vec<Arc<Message>>>,
+    /// Where the channel stands.
+    pub current: Serial,
+    /// If something is missing: up to where the line of the epochs is shared.
+    pub known: Option<Serial>,
+    /// Who is present, if the node's subscribers may not know.
+    pub members: Option<Arc<[Member]>>,
+    pub presence: u64,
+    pub occupancy: Option<u64>,
+}
+
+/// From a channel's owner to those that keep copies.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToCopy {
+    State(Box<State>),
+    /// Numbered messages that follow each other.
+    Entries {
+        epoch: Epoch,
+        entries: Vec<Entry>,
+        seen: u64,
+    },
+    /// Who is attached, or no longer.
+    Members {
+        epoch: Epoch,
+        version: u64,
+        changes: Vec<(Arc<str>, Option<Attached>)>,
+    },
+    /// The channel is closed.
+    Drop {
+        epoch: Epoch,
+    },
+}
+
+/// One numbered publish, with everything that follows from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub message: Arc<Message>,
+    pub retain: bool,
+    pub key: Option<KeyEntry>,
+    pub sender: NodeId,
+    pub counter: u64,
+}
+
+/// What a copy answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Confirm {
+    /// Everything up to this number is kept, and nothing will be confirmed under a lower view.
+    Copied(Serial),
+    /// What came does not follow what is kept here.
+    Lacks,
+    /// The copy has not heard of the channel for long. Is it still open?
+    Idle(Epoch),
+}
+
+/// What moves a channel from owner to owner.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Move {
+    /// From the one that owned the channel in the view before and was certain of it.
+    Seal(Box<State>),
+    /// What a node keeps of the channel, and for whom it was sealed, if it was.
+    Have {
+        serial: Serial,
+        sealed_for: Option<NodeId>,
+    },
+    Fetch,
+    Fetched {
+        state: Box<State>,
+        sealed_for: Option<NodeId>,
+    },
+}
+
+/// What concerns all channels that were somebody's in the view before.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SayAll {
+    /// All seals for the receiver are sent. With a number: what was not sealed does not exist, and since that view every
+    /// publish to these channels is known. Without: the sender was not certain itself.
+    End { known_since: Option<u64> },
+    /// What is known of the channels that this node owned in the view before, and the asker owns now?
+    Ask { before: NodeId },
+    /// Everything that the node hears was said in this session.
+    Listened,
+    /// All of that was said to the shard that asked.
+    Answered { before: NodeId, asker: u64 },
+}

@@ -1,0 +1,132 @@
+//! What the owner says, on its way to the workers.
+
+use std::sync::Arc;
+
+use super::Relay;
+use crate::{
+    channel::ChannelKey,
+    code::ErrorCode,
+    message::Message,
+    serial::Serial,
+    session::event::PresenceChange,
+    shard::{
+        cx::Cx,
+        delivery::Delivery,
+        peer::{Resume, ToRelay},
+        request::{Effect, Notice, Reply, Start},
+    },
+};
+
+impl Relay {
+    pub fn hear(&mut self, key: &ChannelKey, say: ToRelay, cx: &mut Cx<'_>) {
+        match say {
+            ToRelay::Resume(resume) => self.resume(key, *resume, cx),
+            ToRelay::Deliver(delivery) => self.deliver(delivery, cx),
+            ToRelay::Notice { notice, presence } => self.notice(key, notice, presence, cx),
+            ToRelay::Published { counter, outcome } => self.published(key, counter, outcome, cx),
+            ToRelay::Subscribed { number, outcome, presence } => self.subscribed(key, number, outcome, presence, cx),
+            ToRelay::Presence { number, outcome } => {
+                if let Some(asked) = self.take_ask(number) {
+                    asked.answer(key, Reply::Presence(outcome), cx);
+                }
+            }
+            ToRelay::Again => {
+                if let Some(owner) = cx.owner(key) {
+                    self.begin_session(key, owner, cx);
+                }
+            }
+            ToRelay::Uncertain => {
+                if !std::mem::replace(&mut self.told_uncertain, true) {
+                    self.tell(cx, |to| Effect::Notify { to, key: key.clone(), notice: Notice::Uncertain });
+                }
+            }
+        }
+    }
+
+    /// Nothing that does not follow is passed on: what lies between comes with the owner's answer to `Listen`.
+    fn deliver(&mut self, delivery: Arc<Delivery>, cx: &mut Cx<'_>) {
+        if self.position != Some(delivery.follows()) {
+            return;
+        }
+        self.position = Some(delivery.last());
+        self.unseen = true;
+        self.tell(cx, |to| Effect::Deliver { to, delivery: delivery.clone() });
+    }
+
+    fn notice(&mut self, key: &ChannelKey, notice: Notice, presence: u64, cx: &mut Cx<'_>) {
+        if self.position.is_some() {
+            self.presence = presence;
+            self.tell(cx, |to| Effect::Notify { to, key: key.clone(), notice: notice.clone() });
+        }
+    }
+
+    fn subscribed(
+        &mut self,
+        key: &ChannelKey,
+        number: u64,
+        outcome: Result<Box<Start>, ErrorCode>,
+        presence: u64,
+        cx: &mut Cx<'_>,
+    ) {
+        let Some(asked) = self.take_ask(number) else { return };
+        match outcome {
+            Ok(start) => {
+                // Whoever was to begin with this answer may have left meanwhile.
+                if self.position.is_none() && number > self.emptied {
+                    (self.position, self.presence) = (Some(start.current), presence);
+                }
+                asked.answer(key, Reply::Subscribed(Ok(start)), cx);
+            }
+            Err(code) => self.refuse_ask(key, asked, code, cx),
+        }
+    }
+
+    fn resume(&mut self, key: &ChannelKey, resume: Resume, cx: &mut Cx<'_>) {
+        let Resume { from, missed, current, known, members, presence, occupancy } = resume;
+        if self.position != Some(from) {
+            return;
+        }
+        (self.presence, self.told_uncertain) = (presence, false);
+        match missed {
+            Some(missed) => self.catch_up(key, &missed, current, cx),
+            None => self.reposition(key, current, false, known, cx),
+        }
+        if let Some(members) = members {
+            let notice = Notice::Presence { change: PresenceChange::List, members };
+            self.tell(cx, |to| Effect::Notify { to, key: key.clone(), notice: notice.clone() });
+        }
+        if let Some(count) = occupancy {
+            self.tell(cx, |to| Effect::Notify { to, key: key.clone(), notice: Notice::Occupancy(count) });
+        }
+    }
+
+    /// Passes on what was missed, each epoch by itself, and names each new epoch.
+    fn catch_up(&mut self, key: &ChannelKey, missed: &[Arc<Message>], current: Serial, cx: &mut Cx<'_>) {
+        for run in missed.chunk_by(|a, b| a.serial.epoch == b.serial.epoch) {
+            let first = run[0].serial;
+            self.enter_epoch(key, Serial { sequence: first.sequence - 1, ..first }, cx);
+            let (key, epoch, messages) = (key.clone(), first.epoch, run.to_vec());
+            self.deliver(Arc::new(Delivery { key, epoch, first: first.sequence, messages }), cx);
+        }
+        self.enter_epoch(key, current, cx);
+    }
+
+    fn enter_epoch(&mut self, key: &ChannelKey, position: Serial, cx: &mut Cx<'_>) {
+        if self.position.is_some_and(|before| before.epoch != position.epoch) {
+            self.reposition(key, position, true, None, cx);
+        }
+    }
+
+    fn reposition(
+        &mut self,
+        key: &ChannelKey,
+        position: Serial,
+        recovered: bool,
+        known: Option<Serial>,
+        cx: &mut Cx<'_>,
+    ) {
+        self.position = Some(position);
+        self.unseen = true;
+        self.tell(cx, |to| Effect::Reposition { to, key: key.clone(), position, recovered, known });
+    }
+}

@@ -1,0 +1,125 @@
+//! A channel at a node that hears it or publishes to it: between the workers of this node and the channel's owner.
+//!
+//! The owner may be this node itself. What is asked of it stays here until it is answered, and is asked again whenever a
+//! session with the owner begins.
+
+mod ask;
+mod hear;
+mod publish;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    channel::ChannelKey,
+    cluster::view::NodeId,
+    code::ErrorCode,
+    serial::Serial,
+    session::event::Member,
+    shard::{
+        cx::Cx,
+        peer::{Say, ToOwner},
+        relay::{ask::Asked, publish::Publishes},
+        request::{Ask, Effect, Listener, Reply, Subscribe, Token},
+    },
+};
+
+/// What this node has to do with a channel.
+#[derive(Debug, Default)]
+pub struct Relay {
+    workers: Vec<Hearing>,
+    members: BTreeMap<Arc<str>, (Member, u32)>,
+    /// What the workers' subscribers have; none before the first is answered.
+    position: Option<Serial>,
+    /// The changes of presence that they have heard.
+    presence: u64,
+    publishes: Publishes,
+    asks: Vec<Asked>,
+    /// When the last subscriber left: answers to what was asked before begin nothing.
+    emptied: u64,
+    /// The owner has not been told what has arrived.
+    unseen: bool,
+    /// The workers were told that the channel's state is not certain.
+    told_uncertain: bool,
+}
+
+/// A worker that hears the channel, and for how many sessions.
+#[derive(Clone, Copy, Debug)]
+struct Hearing {
+    listener: Listener,
+    subscribers: u64,
+}
+
+impl Relay {
+    /// Nothing is left to do for this node in the channel.
+    pub fn is_empty(&self) -> bool {
+        self.workers.is_empty() && self.publishes.is_empty() && self.asks.is_empty()
+    }
+
+    /// What a worker asks for one of its sessions.
+    pub fn ask(&mut self, key: &ChannelKey, from: Listener, ask: Ask, presence: bool, cx: &mut Cx<'_>) {
+        match ask {
+            Ask::Publish(publish) => self.publish(key, from, publish, cx),
+            Ask::Subscribe(subscribe) => self.subscribe(key, from, subscribe, presence, cx),
+            Ask::Enter { member, attachment } => self.enter(key, member, attachment, presence, cx),
+            Ask::Unsubscribe { session_id, attachment } => self.unsubscribe(key, from, session_id, attachment, cx),
+            Ask::ReadPresence { token } => self.read_presence(key, from, token, cx),
+        }
+    }
+
+    /// A session with the owner begins: it hears everything anew, in the order in which it was asked.
+    pub fn begin_session(&mut self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
+        if !self.workers.is_empty() {
+            let say = ToOwner::Listen {
+                position: self.position,
+                presence: self.presence,
+                subscribers: self.subscribers(),
+                members: self.members.values().cloned().collect(),
+            };
+            cx.say(owner, key, Say::Owner(say));
+        }
+        let mut says: Vec<_> = self.publishes.again(cx.view_number());
+        says.extend(self.asks.iter().map(|asked| (asked.number, asked.again(self.subscribers()))));
+        says.sort_by_key(|(number, _)| *number);
+        says.into_iter().for_each(|(_, say)| cx.say(owner, key, Say::Owner(say)));
+    }
+
+    /// Tells the owner what has arrived, so that it need not keep it for this node.
+    pub fn end_turn(&mut self, key: &ChannelKey, cx: &mut Cx<'_>) {
+        if !std::mem::take(&mut self.unseen) {
+            return;
+        }
+        if let (Some(position), Some(owner)) = (self.position, cx.owner(key).filter(|owner| *owner != cx.me())) {
+            cx.say(owner, key, Say::Owner(ToOwner::Seen(position)));
+        }
+    }
+
+    /// The hub is gone: whoever waits is told so.
+    pub fn abandon(&mut self, key: &ChannelKey, code: ErrorCode, cx: &mut Cx<'_>) {
+        self.publishes.give_up(u64::MAX).into_iter().for_each(|publish| publish.refuse(key, code, cx));
+        std::mem::take(&mut self.asks).into_iter().for_each(|asked| asked.refuse(key, code, cx));
+    }
+
+    /// Presence is no longer told in this channel.
+    pub fn forget_members(&mut self) {
+        self.members.clear();
+    }
+
+    fn subscribers(&self) -> u64 {
+        self.workers.iter().map(|hearing| hearing.subscribers).sum()
+    }
+
+    fn tell(&self, cx: &mut Cx<'_>, effect: impl Fn(Listener) -> Effect) {
+        cx.effects.extend(self.workers.iter().map(|hearing| effect(hearing.listener)));
+    }
+}
+
+/// Refuses what was not asked of any owner.
+pub fn refuse(key: &ChannelKey, to: Listener, ask: &Ask, code: ErrorCode, effects: &mut Vec<Effect>) {
+    let (token, reply): (Token, Reply) = match ask {
+        Ask::Publish(publish) => (publish.token, Reply::Published(Err(code))),
+        Ask::Subscribe(Subscribe { token, .. }) => (*token, Reply::Subscribed(Err(code))),
+        Ask::ReadPresence { token } => (*token, Reply::Presence(Err(code))),
+        Ask::Enter { .. } | Ask::Unsubscribe { .. } => return,
+    };
+    effects.push(Effect::Answer { to, key: key.clone(), token, reply });
+}

@@ -1,0 +1,623 @@
+//! The whole cluster in one thread: processes, links between them, clients, and everything that goes wrong.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use appsockets_core::{
+    bucket::SharedBucket,
+    channel::ChannelKey,
+    cluster::{
+        view::NodeId,
+        views::message::{Effect as ViewEffect, Known},
+    },
+    fanout::{Outcome, Subscriber},
+    session::{
+        self, Context, Opening, Session,
+        effect::Effect as SessionEffect,
+        event::{Event as Told, Position},
+        request::Request,
+    },
+    settings::hub::Hub,
+    shard::request::{Ask, Effect, Listener, Notice, Reply, Request as ShardRequest},
+};
+
+use crate::{
+    broken::Fault,
+    chance::Chance,
+    client::{At, Client},
+    hubs,
+    ledger::Ledger,
+    net::{Event, Net, Payload},
+    plan::Plan,
+    process::{Held, Process, RESTORE_MS},
+};
+
+/// What is left to do within a process.
+enum Work {
+    Shard(usize, Effect),
+    Session(usize, Subscriber, SessionEffect),
+}
+
+#[derive(Debug)]
+pub struct World {
+    pub plan: Plan,
+    pub fault: Fault,
+    pub now_ms: u64,
+    pub chance: Chance,
+    pub net: Net,
+    pub processes: BTreeMap<u64, Process>,
+    pub generations: BTreeMap<u64, u64>,
+    pub restart_ms: BTreeMap<u64, u64>,
+    /// When processes ended, and whether they were leaving.
+    pub ended: BTreeMap<NodeId, (u64, bool)>,
+    /// Nodes that an observer takes for dead although they live, until then.
+    pub suspected: BTreeMap<(u64, u64), u64>,
+    pub cut_since: BTreeMap<(u64, u64), u64>,
+    pub clients: Vec<Client>,
+    pub hubs: Vec<Arc<Hub>>,
+    pub ledger: Ledger,
+    pub mistakes: Vec<String>,
+    pub counts: BTreeMap<&'static str, u64>,
+    pub config: session::Config,
+    pub ids: u64,
+    pub trace: bool,
+    meter: SharedBucket,
+}
+
+impl World {
+    pub fn new(plan: Plan, fault: Fault) -> World {
+        let mut chance = Chance::new(plan.seed);
+        let hubs = hubs::hubs(plan.redundancy);
+        let mut world = World {
+            fault,
+            now_ms: 10_000,
+            net: Net::new(plan.delay_ms),
+            processes: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            restart_ms: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            suspected: BTreeMap::new(),
+            cut_since: BTreeMap::new(),
+            clients: (0..plan.clients).map(|client| Client::new(&hubs[client % hubs.len()].id)).collect(),
+            hubs,
+            ledger: Ledger::default(),
+            mistakes: Vec::new(),
+            counts: BTreeMap::new(),
+            config: hubs::session_config(),
+            ids: 0,
+            trace: false,
+            meter: SharedBucket::default(),
+            chance: Chance::new(chance.number()),
+            plan,
+        };
+        for node in 0..world.plan.nodes + world.plan.edges {
+            world.start(node);
+        }
+        world
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    pub fn note(&mut self, outcome: Result<(), String>) {
+        if let Err(mistake) = outcome {
+            self.mistakes.push(format!("at {} ms: {mistake}", self.now_ms));
+        }
+    }
+
+    pub fn living(&self) -> Vec<NodeId> {
+        self.processes.values().map(|process| process.id).collect()
+    }
+
+    /// Lets so much time pass.
+    pub fn pass(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now_ms += 1;
+            if self.now_ms.is_multiple_of(10) {
+                self.tick();
+            }
+            while let Some(event) = self.net.next(self.now_ms) {
+                if let Some(event) = self.net.passes(event) {
+                    self.arrive(event);
+                }
+            }
+        }
+    }
+
+    pub fn start(&mut self, node: u64) {
+        let generation = self.generations.entry(node).or_default();
+        *generation += 1;
+        let process = Process::new(&self.plan, node, *generation, self.now_ms, &self.hubs, &mut self.chance);
+        self.processes.insert(node, process);
+    }
+
+    /// The process ends without a word.
+    pub fn crash(&mut self, node: u64) {
+        let Some(process) = self.processes.remove(&node) else { return };
+        self.net.end(self.now_ms, process.id, &mut self.chance);
+        self.ended.insert(process.id, (self.now_ms, process.leaving));
+        for client in 0..self.clients.len() {
+            if self.clients[client].at.is_some_and(|at| at.node == process.id) {
+                self.clients[client].disconnect();
+            }
+        }
+        // Where only the process ended, its machine refuses connections.
+        if self.chance.per_mille(600) {
+            for at in self.living() {
+                let ms = self.now_ms + self.chance.between(5, 80);
+                self.net.at(ms, Event::Gone { at, node: process.id });
+            }
+        }
+        let back_ms = self.now_ms + self.chance.between(100, 2_500);
+        self.restart_ms.insert(node, back_ms);
+    }
+
+    fn tick(&mut self) {
+        let due: Vec<_> = self.restart_ms.iter().filter(|(_, ms)| **ms <= self.now_ms).map(|(node, _)| *node).collect();
+        for node in due {
+            self.restart_ms.remove(&node);
+            self.start(node);
+        }
+        let living = self.living();
+        let now_ms = self.now_ms;
+        let stuck: BTreeSet<_> =
+            self.processes.values().filter(|process| process.paused_until_ms.is_some()).map(|p| p.id).collect();
+        self.net.poll(now_ms, &living, |id| stuck.contains(&id), &mut self.chance);
+        for node in living {
+            self.tick_process(node.node);
+        }
+    }
+
+    fn tick_process(&mut self, node: u64) {
+        let now_ms = self.now_ms;
+        let Some(process) = self.processes.get_mut(&node) else { return };
+        if process.paused_until_ms.is_some_and(|until_ms| until_ms > now_ms) {
+            return;
+        }
+        process.paused_until_ms = None;
+        for event in std::mem::take(&mut process.inbox) {
+            self.arrive(event);
+        }
+        if now_ms.is_multiple_of(50) {
+            self.gossip(node);
+        }
+        self.views(node, |views, now, effects| {
+            if views.next_tick_ms().is_some_and(|ms| ms <= now.mono_ms) {
+                views.tick(now, effects);
+            }
+        });
+        self.shards(node, |shard, now, effects| {
+            if shard.next_tick_ms().is_some_and(|ms| ms <= now.mono_ms) {
+                shard.tick(now, effects);
+            }
+        });
+        self.tick_sessions(node);
+    }
+
+    fn tick_sessions(&mut self, node: u64) {
+        let Some(process) = self.processes.get(&node) else { return };
+        let now = process.now(self.now_ms);
+        let mut ended = Vec::new();
+        for (worker, hosted) in process.workers.iter().enumerate() {
+            for (subscriber, held) in &hosted.held {
+                if held.parked_until_ms.is_some_and(|until_ms| until_ms <= now.mono_ms) {
+                    ended.push(At { node: process.id, worker, subscriber: *subscriber });
+                }
+            }
+        }
+        ended.into_iter().for_each(|at| self.leave(at));
+    }
+
+    /// What this process hears of the others by gossip.
+    fn gossip(&mut self, node: u64) {
+        let Some(observer) = self.processes.get(&node) else { return };
+        let now_ms = self.now_ms;
+        let hears = |other: &Process| {
+            let stale = |since_ms: &u64| since_ms + 200 < now_ms;
+            let cut = self.cut_since.get(&(other.id.node, node)).is_some_and(stale);
+            let paused = other.paused_until_ms.is_some();
+            let suspected = self.suspected.get(&(node, other.id.node)).is_some_and(|until_ms| *until_ms > now_ms);
+            !(cut || paused || suspected)
+        };
+        let unreachable = |process: &Process| {
+            let others = self.processes.values().filter(|other| other.id != process.id);
+            others.filter(|other| !self.net.is_up(other.id, process.id)).map(|other| other.id).collect()
+        };
+        let known: Vec<_> = self
+            .processes
+            .values()
+            .map(|process| Known {
+                id: process.id,
+                core: process.core,
+                leaving: process.leaving,
+                alive: process.id == observer.id || hears(process),
+                unreachable: unreachable(process),
+            })
+            .collect();
+        let dead = self.ended.iter().filter(|(id, _)| !self.processes.values().any(|process| process.id == **id));
+        let dead = dead.map(|(id, (ended_ms, leaving))| Known {
+            id: *id,
+            core: id.node < self.plan.nodes,
+            leaving: *leaving,
+            alive: ended_ms + 200 > now_ms,
+            unreachable: Vec::new(),
+        });
+        let known: Vec<_> = known.iter().cloned().chain(dead).collect();
+        let alive: BTreeSet<_> = known.iter().filter(|known| known.alive).map(|known| known.id).collect();
+        self.views(node, |views, now, effects| views.gossip(now, known.clone(), effects));
+        let Some(process) = self.processes.get_mut(&node) else { return };
+        if process.alive != alive {
+            process.alive = alive.clone();
+            self.shards(node, |shard, now, effects| shard.set_alive(now, alive.clone(), effects));
+        }
+    }
+
+    fn arrive(&mut self, event: Event) {
+        let to = event.receiver();
+        let Some(process) = self.processes.get_mut(&to.node).filter(|process| process.id == to) else { return };
+        if process.paused_until_ms.is_some() {
+            process.inbox.push_back(event);
+            return;
+        }
+        match event {
+            Event::Message { from, link, payload, .. } => {
+                if process.links.get(&from) != Some(&link) {
+                    return;
+                }
+                match payload {
+                    Payload::View(message) => {
+                        self.views(to.node, |views, now, effects| views.receive(now, from, message.clone(), effects));
+                    }
+                    Payload::Shard(message) => self.take(to.node, from, message),
+                }
+            }
+            Event::Up { peer, link, .. } => {
+                process.links.insert(peer, link);
+                self.views(to.node, |views, now, effects| views.link_up(now, peer, effects));
+            }
+            Event::Down { peer, link, .. } => {
+                if process.links.get(&peer) == Some(&link) {
+                    process.links.remove(&peer);
+                    self.views(to.node, |views, now, effects| views.link_down(now, peer, effects));
+                }
+            }
+            Event::Gone { node, .. } => self.views(to.node, |views, now, effects| views.gone(now, node, effects)),
+        }
+    }
+
+    fn take(&mut self, node: u64, from: NodeId, message: appsockets_core::shard::peer::PeerMessage) {
+        use appsockets_core::shard::peer::Body;
+        let Some(message) = self.fault.spoil(message) else { return };
+        let workers = self.plan.workers;
+        let only = match &message.body {
+            Body::Channel { key, .. } => Some(key.point() % workers),
+            Body::All { .. } => None,
+        };
+        let mut index = 0;
+        self.shards(node, |shard, now, effects| {
+            if only.is_none_or(|only| only == index) {
+                shard.receive(now, from, message.clone(), effects);
+            }
+            index += 1;
+        });
+    }
+
+    /// Lets the views of a process take an input, and does what follows.
+    fn views(
+        &mut self,
+        node: u64,
+        input: impl FnOnce(&mut appsockets_core::cluster::views::Views, appsockets_core::time::Now, &mut Vec<ViewEffect>),
+    ) {
+        let mut effects = Vec::new();
+        let Some(process) = self.processes.get_mut(&node) else { return };
+        let now = process.now(self.now_ms);
+        input(&mut process.views, now, &mut effects);
+        let news = |id: &&NodeId| process.views.is_gone(**id) && !process.gone.contains(*id);
+        let gone: Vec<_> = self.ended.keys().filter(news).copied().collect();
+        process.gone.extend(&gone);
+        for id in gone {
+            self.shards(node, |shard, now, effects| shard.gone(now, id, effects));
+        }
+        for effect in effects {
+            self.carry_out_view(node, effect);
+        }
+    }
+
+    fn carry_out_view(&mut self, node: u64, effect: ViewEffect) {
+        match effect {
+            ViewEffect::Send { to, message } => self.transmit(node, to, Payload::View(message)),
+            ViewEffect::Install { view, open } => {
+                if self.trace {
+                    println!("{} node {node} installs {view:?} after {open:?}", self.now_ms);
+                }
+                self.count("views installed");
+                let open = self.fault.open(open);
+                self.shards(node, |shard, now, effects| shard.install(now, view.clone(), open.clone(), effects));
+            }
+            ViewEffect::Settled { number } => {
+                self.count("views settled");
+                self.shards(node, |shard, _, _| shard.settled(number));
+            }
+            ViewEffect::Session { peer, on } => {
+                if self.trace {
+                    println!("{} node {node} session with {peer:?}: {on}", self.now_ms);
+                }
+                self.shards(node, |shard, now, effects| shard.session(now, peer, on, effects));
+            }
+            ViewEffect::Dissolve => {
+                self.count("clusters dissolved");
+                self.crash(node);
+                self.restart_ms.insert(node, self.now_ms + 10);
+            }
+        }
+    }
+
+    /// Lets every shard of a process take an input, and does what follows.
+    pub fn shards(
+        &mut self,
+        node: u64,
+        mut input: impl FnMut(&mut appsockets_core::shard::Shard, appsockets_core::time::Now, &mut Vec<Effect>),
+    ) {
+        let mut work = VecDeque::new();
+        let Some(process) = self.processes.get_mut(&node) else { return };
+        let now = process.now(self.now_ms);
+        for (index, shard) in process.shards.iter_mut().enumerate() {
+            let mut effects = Vec::new();
+            input(shard, now, &mut effects);
+            work.extend(effects.into_iter().map(|effect| Work::Shard(index, effect)));
+        }
+        self.settle(node, work);
+    }
+
+    /// Carries out what is left to do, and what follows, until the turn is over.
+    fn settle(&mut self, node: u64, mut work: VecDeque<Work>) {
+        loop {
+            while let Some(item) = work.pop_front() {
+                match item {
+                    Work::Shard(index, effect) => self.carry_out_shard(node, index, effect, &mut work),
+                    Work::Session(worker, subscriber, effect) => {
+                        self.carry_out_session(node, worker, subscriber, effect, &mut work);
+                    }
+                }
+            }
+            let Some(process) = self.processes.get_mut(&node) else { return };
+            let now = process.now(self.now_ms);
+            for (index, shard) in process.shards.iter_mut().enumerate() {
+                let mut effects = Vec::new();
+                shard.end_turn(now, &mut effects);
+                work.extend(effects.into_iter().map(|effect| Work::Shard(index, effect)));
+            }
+            if work.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn transmit(&mut self, node: u64, to: NodeId, payload: Payload) {
+        let Some(process) = self.processes.get(&node) else { return };
+        if let Some(link) = process.links.get(&to) {
+            self.net.send(self.now_ms, process.id, to, *link, payload, &mut self.chance);
+        }
+    }
+
+    fn carry_out_shard(&mut self, node: u64, _index: usize, effect: Effect, work: &mut VecDeque<Work>) {
+        match effect {
+            Effect::Send { to, message } => {
+                if self.trace {
+                    println!("{} node {node} to {}: {message:?}", self.now_ms, to.node);
+                }
+                self.transmit(node, to, Payload::Shard(message));
+            }
+            Effect::Served { view } => self.served(node, view),
+            Effect::Store { key, ticket, messages } => {
+                self.mistakes.push(format!("{key:?} stores {ticket}: {messages:?}"));
+            }
+            Effect::Deliver { to, delivery } => self.deliver(node, usize::from(to.worker), &delivery),
+            Effect::Notify { to, key, notice } => {
+                let channel = key.channel.clone();
+                let event = match notice {
+                    Notice::Presence { change, members } => Told::Presence { channel, change, members },
+                    Notice::Occupancy(count) => Told::Occupancy { channel, count },
+                    Notice::Uncertain => Told::Error(appsockets_core::session::event::Failure {
+                        code: appsockets_core::code::ErrorCode::Uncertain,
+                        channel: Some(channel),
+                        req_id: None,
+                    }),
+                };
+                let worker = usize::from(to.worker);
+                let subscribers: Vec<_> = self.worker(node, worker).fanout.subscribers(&key).collect();
+                for subscriber in subscribers {
+                    self.tell(node, worker, subscriber, event.clone());
+                }
+            }
+            Effect::Reposition { to, key, position, recovered, known } => {
+                let worker = usize::from(to.worker);
+                let told =
+                    Position { channel: key.channel.clone(), serial: position, recovered: Some(recovered), known };
+                for subscriber in self.worker(node, worker).fanout.reposition(&key, position) {
+                    self.tell(node, worker, subscriber, Told::Position(told.clone()));
+                }
+            }
+            Effect::Answer { to, key, token, reply } => {
+                let worker = usize::from(to.worker);
+                let subscriber = token.subscriber;
+                self.step(node, worker, subscriber, work, |session, cx| match reply {
+                    Reply::Published(outcome) => session.published(key.channel, token.number, outcome, cx),
+                    Reply::Subscribed(outcome) => session.subscribed(&key.channel, token.number, outcome, cx),
+                    Reply::Presence(_) => {}
+                });
+            }
+        }
+    }
+
+    fn served(&mut self, node: u64, view: u64) {
+        let Some(process) = self.processes.get_mut(&node) else { return };
+        let count = process.served.entry(view).or_default();
+        *count += 1;
+        if *count == process.shards.len() {
+            process.served.retain(|other, _| *other > view);
+            self.views(node, |views, now, effects| views.served(now, view, effects));
+        }
+    }
+
+    fn worker(&mut self, node: u64, worker: usize) -> &mut crate::process::Worker {
+        &mut self.processes.get_mut(&node).expect("the process lives while it works").workers[worker]
+    }
+
+    fn deliver(&mut self, node: u64, worker: usize, delivery: &appsockets_core::shard::delivery::Delivery) {
+        let crate::process::Worker { fanout, held } = self.worker(node, worker);
+        let mut takers = Vec::new();
+        let outcome = fanout.deliver(delivery, |subscriber| {
+            takers.extend(held.get(&subscriber).and_then(|held| held.client));
+            true
+        });
+        if let Outcome::OutOfOrder(position) = outcome {
+            self.mistakes.push(format!("{delivery:?} does not follow {position}"));
+        }
+        for client in takers {
+            for message in &delivery.messages {
+                let outcome = self.clients[client].hear(&delivery.key.channel, message, &mut self.ledger);
+                self.note(outcome);
+            }
+        }
+    }
+
+    fn tell(&mut self, node: u64, worker: usize, subscriber: Subscriber, event: Told) {
+        let client = self.worker(node, worker).held.get(&subscriber).and_then(|held| held.client);
+        if let Some(client) = client {
+            if self.trace {
+                println!("{} client {client} at {node}: {event:?}", self.now_ms);
+            }
+            let outcome = self.clients[client].see(event, &mut self.ledger);
+            self.note(outcome.map_err(|mistake| format!("client {client}: {mistake}")));
+        }
+    }
+
+    /// Lets a session take an input; what it wants is done in turn.
+    fn step(
+        &mut self,
+        node: u64,
+        worker: usize,
+        subscriber: Subscriber,
+        work: &mut VecDeque<Work>,
+        act: impl FnOnce(&mut Session, &mut Context<'_>),
+    ) {
+        let now_ms = self.now_ms;
+        let config = self.config;
+        let Some(process) = self.processes.get_mut(&node) else { return };
+        let now = process.now(now_ms);
+        let Some(held) = process.workers[worker].held.get_mut(&subscriber) else { return };
+        let mut effects = Vec::new();
+        act(&mut held.session, &mut Context { now, config: &config, meter: &self.meter, effects: &mut effects });
+        // What one step wants goes before all else that waits, as in a worker.
+        for effect in effects.into_iter().rev() {
+            work.push_front(Work::Session(worker, subscriber, effect));
+        }
+    }
+
+    fn carry_out_session(
+        &mut self,
+        node: u64,
+        worker: usize,
+        subscriber: Subscriber,
+        effect: SessionEffect,
+        work: &mut VecDeque<Work>,
+    ) {
+        let parked = self.worker(node, worker).held.get(&subscriber).is_some_and(|held| held.parked_until_ms.is_some());
+        match effect {
+            SessionEffect::Tell(event) => self.tell(node, worker, subscriber, event),
+            SessionEffect::Ack(published) => self.tell(node, worker, subscriber, Told::Ack(vec![published])),
+            SessionEffect::Ask { key, ask } => self.ask(node, worker, key, ask, work),
+            SessionEffect::AskFor { listener, key, ask } => {
+                self.ask(node, usize::from(listener.worker), key, ask, work);
+            }
+            SessionEffect::Attach { key, position } if !parked => {
+                self.worker(node, worker).fanout.attach(&key, subscriber, position);
+            }
+            SessionEffect::Attach { .. } => {}
+            SessionEffect::Detach { key } => drop(self.worker(node, worker).fanout.detach(&key, subscriber)),
+            SessionEffect::Authenticate(_) | SessionEffect::Restore { .. } | SessionEffect::ReadHistory(_) => {}
+            SessionEffect::End(code) => self.mistakes.push(format!("a session is ended: {code:?}")),
+        }
+    }
+
+    fn ask(&mut self, node: u64, worker: usize, key: ChannelKey, ask: Ask, work: &mut VecDeque<Work>) {
+        let Some(process) = self.processes.get_mut(&node) else { return };
+        let now = process.now(self.now_ms);
+        let index = (key.point() % process.shards.len() as u64) as usize;
+        let from = Listener { node, worker: worker as u16 };
+        let mut effects = Vec::new();
+        process.shards[index].handle(now, ShardRequest { from, key, ask }, &mut effects);
+        work.extend(effects.into_iter().map(|effect| Work::Shard(index, effect)));
+    }
+
+    /// Connects a client that has no connection.
+    pub fn connect(&mut self, client: usize, node: u64) {
+        let Some(process) = self.processes.get_mut(&node) else { return };
+        if process.paused_until_ms.is_some() {
+            return;
+        }
+        process.made += 1;
+        let made = process.made;
+        let worker = (self.chance.number() % process.workers.len() as u64) as usize;
+        let subscriber = Subscriber { slot: made, generation: 1 };
+        let at = At { node: process.id, worker, subscriber };
+        let id = format!("{}.{}.{made}", process.id.node, process.id.generation);
+        let hub = self.hubs[client % self.hubs.len()].clone();
+        let opening = Opening {
+            subscriber,
+            id: id.clone().into(),
+            restore_key: format!("key-{id}").into(),
+            hub,
+            identity: None,
+            one_way: false,
+            channels: Vec::new(),
+        };
+        let now = process.now(self.now_ms);
+        let mut effects = Vec::new();
+        let mut cx = Context { now, config: &self.config, meter: &self.meter, effects: &mut effects };
+        let session = Session::open(opening, &mut cx);
+        process.workers[worker].held.insert(subscriber, Held { session, client: Some(client), parked_until_ms: None });
+        self.clients[client].at = Some(at);
+        let work = effects.into_iter().map(|effect| Work::Session(worker, subscriber, effect)).collect();
+        self.settle(node, work);
+    }
+
+    /// The client sends a request, if it is connected to a process that takes something.
+    pub fn request(&mut self, client: usize, request: Request) {
+        let Some(at) = self.clients[client].at else { return };
+        let mut work = VecDeque::new();
+        self.step(at.node.node, at.worker, at.subscriber, &mut work, |session, cx| session.request(request, cx));
+        self.settle(at.node.node, work);
+    }
+
+    /// The connection breaks, and the node notices.
+    pub fn break_connection(&mut self, client: usize) {
+        let Some(at) = self.clients[client].at else { return };
+        self.clients[client].disconnect();
+        let Some(process) = self.processes.get_mut(&at.node.node) else { return };
+        let until_ms = process.now(self.now_ms).mono_ms + RESTORE_MS;
+        let worker = &mut process.workers[at.worker];
+        let Some(held) = worker.held.get_mut(&at.subscriber) else { return };
+        let hub = held.session.hub().id.clone();
+        for channel in held.session.channels() {
+            let key = ChannelKey { hub: hub.clone(), channel: channel.clone() };
+            worker.fanout.detach(&key, at.subscriber);
+        }
+        held.client = None;
+        held.parked_until_ms = Some(until_ms);
+    }
+
+    /// Ends a session on purpose.
+    pub fn leave(&mut self, at: At) {
+        let mut work = VecDeque::new();
+        self.step(at.node.node, at.worker, at.subscriber, &mut work, Session::leave_all);
+        self.settle(at.node.node, work);
+        if let Some(process) = self.processes.get_mut(&at.node.node).filter(|process| process.id == at.node) {
+            process.workers[at.worker].held.remove(&at.subscriber);
+        }
+    }
+}

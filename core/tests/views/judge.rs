@@ -1,0 +1,193 @@
+//! What must hold whatever happens. It sees everything that every node does, which no node can.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use appsockets_core::cluster::{
+    view::{ClusterId, NodeId, View},
+    views::message::{Ballot, Effect, Message, Told},
+};
+
+pub type Place = Option<(ClusterId, u64)>;
+
+/// What one node has done so far.
+#[derive(Debug, Default)]
+struct Record {
+    place: Place,
+    settled: u64,
+    on: BTreeSet<NodeId>,
+    /// Peers that were told the current place on the current link.
+    announced: BTreeSet<NodeId>,
+    /// What peers said last on the current link.
+    heard: BTreeMap<NodeId, Place>,
+}
+
+#[derive(Debug, Default)]
+pub struct Judge {
+    pub expected: usize,
+    views: BTreeMap<(ClusterId, u64), View>,
+    votes: BTreeMap<(Option<ClusterId>, u64, Ballot), BTreeSet<NodeId>>,
+    served: BTreeSet<(ClusterId, u64, NodeId)>,
+    records: BTreeMap<NodeId, Record>,
+    pub dead: BTreeSet<NodeId>,
+    pub installs: u64,
+}
+
+pub type Verdict = Result<(), String>;
+
+impl Judge {
+    pub fn new(expected: usize) -> Judge {
+        Judge { expected, ..Judge::default() }
+    }
+
+    pub fn link(&mut self, id: NodeId, peer: NodeId) {
+        let record = self.records.entry(id).or_default();
+        record.announced.remove(&peer);
+        record.heard.remove(&peer);
+    }
+
+    pub fn hears(&mut self, id: NodeId, from: NodeId, message: &Message) {
+        let record = self.records.entry(id).or_default();
+        match message {
+            Message::NoView => drop(record.heard.insert(from, None)),
+            Message::Is(told) => drop(record.heard.insert(from, Some((told.view.cluster, told.view.number)))),
+            _ => {}
+        }
+    }
+
+    pub fn serves(&mut self, id: NodeId, view: &View) {
+        self.served.insert((view.cluster, view.number, id));
+    }
+
+    pub fn place(&self, id: NodeId) -> Place {
+        self.records.get(&id).and_then(|record| record.place)
+    }
+
+    pub fn is_on(&self, id: NodeId, peer: NodeId) -> bool {
+        self.records.get(&id).is_some_and(|record| record.on.contains(&peer))
+    }
+
+    /// A message as it goes on the wire, which a broken node may have changed.
+    pub fn sent(&mut self, from: NodeId, message: &Message) {
+        if let Message::Accepted { number, ballot } = message {
+            let cluster = self.place(from).map(|(cluster, _)| cluster);
+            self.votes.entry((cluster, *number, *ballot)).or_default().insert(from);
+        }
+    }
+
+    pub fn does(&mut self, id: NodeId, effect: &Effect) -> Verdict {
+        match effect {
+            Effect::Send { to, message } => self.sends(id, *to, message),
+            Effect::Install { view, open } => {
+                let open: Vec<&View> = open.iter().map(|view| &**view).collect();
+                self.installs(id, view, &open)
+            }
+            Effect::Settled { number } => self.settles(id, *number),
+            Effect::Session { peer, on } => self.switches(id, *peer, *on),
+            Effect::Dissolve => Ok(()),
+        }
+    }
+
+    /// After each input: sessions are on just where both stand at the same view.
+    pub fn rests(&mut self, id: NodeId, knows_gone: impl Fn(NodeId) -> bool) -> Verdict {
+        let Some(record) = self.records.get(&id) else { return Ok(()) };
+        for (peer, heard) in &record.heard {
+            let together = record.place.is_some() && *heard == record.place;
+            let on = record.on.contains(peer);
+            check(on == together || (!on && knows_gone(*peer)), || format!("{id:?} with {peer:?}: session {on}"))?;
+        }
+        let stray = record.on.iter().find(|peer| !record.heard.contains_key(peer));
+        check(stray.is_none(), || format!("{id:?} has a session without a link: {stray:?}"))
+    }
+
+    fn sends(&mut self, id: NodeId, to: NodeId, message: &Message) -> Verdict {
+        let record = self.records.entry(id).or_default();
+        let place = match message {
+            Message::NoView => None,
+            Message::Is(Told { view, gone, .. }) => {
+                let lives = gone.iter().find(|gone| !self.dead.contains(gone));
+                check(lives.is_none(), || format!("{id:?} says that {lives:?} is gone"))?;
+                Some((view.cluster, view.number))
+            }
+            _ => return check(record.announced.contains(&to), || format!("{id:?} says {message:?} first to {to:?}")),
+        };
+        record.announced.insert(to);
+        check(place == record.place, || format!("{id:?} says that it is at {place:?}"))
+    }
+
+    fn installs(&mut self, id: NodeId, view: &View, open: &[&View]) -> Verdict {
+        self.installs += 1;
+        for known in open.iter().copied().chain([view]) {
+            self.is_decided(id, known)?;
+        }
+        let record = self.records.entry(id).or_default();
+        check(record.on.is_empty(), || format!("{id:?} installs with sessions on"))?;
+        let goes_up = record.place.is_none_or(|(cluster, number)| cluster == view.cluster && number < view.number);
+        check(goes_up, || format!("{id:?} goes from {:?} to {view:?}", record.place))?;
+        record.place = Some((view.cluster, view.number));
+        record.announced.clear();
+        let numbers: Vec<u64> = open.iter().map(|open| open.number).collect();
+        check(self.is_chain(view, &numbers), || format!("{id:?} installs {view:?} after {numbers:?}"))
+    }
+
+    /// The views before this one are all there, from a settled one to the last.
+    fn is_chain(&self, view: &View, numbers: &[u64]) -> bool {
+        let Some(first) = numbers.first().copied() else { return view.number == 1 };
+        let begins = first == 1 || self.is_served(view.cluster, first) || self.is_served(view.cluster, view.number);
+        begins && numbers.iter().copied().eq(first..view.number)
+    }
+
+    /// A view is the only one of its number, and had its votes when it was first seen.
+    fn is_decided(&mut self, by: NodeId, view: &View) -> Verdict {
+        if let Some(known) = self.views.get(&(view.cluster, view.number)) {
+            return check(known == view, || format!("two views of one number: {known:?} and {view:?}"));
+        }
+        check(self.has_votes(by, view), || format!("{by:?} installs {view:?} without votes"))?;
+        self.views.insert((view.cluster, view.number), view.clone());
+        Ok(())
+    }
+
+    fn has_votes(&self, by: NodeId, view: &View) -> bool {
+        let before = self.views.get(&(view.cluster, view.number - 1));
+        let none = BTreeSet::new();
+        let ballots = self.votes.iter().filter(|((cluster, number, ballot), _)| {
+            *number == view.number && ballot.by == by && *cluster == before.map(|view| view.cluster)
+        });
+        ballots.map(|(_, votes)| votes).chain([&none]).any(|votes| match before {
+            None => votes.iter().chain([&by]).map(|id| id.node).collect::<BTreeSet<_>>().len() > self.expected / 2,
+            Some(before) => self.is_quorum(before, by, votes),
+        })
+    }
+
+    fn is_quorum(&self, before: &View, by: NodeId, votes: &BTreeSet<NodeId>) -> bool {
+        let ids = before.members.iter().map(|member| member.id);
+        let (voters, others): (Vec<_>, Vec<_>) = ids.partition(|id| *id == by || votes.contains(id));
+        let half = voters.len() == others.len() && others.iter().all(|id| self.dead.contains(id));
+        before.contains(by) && (half || voters.len() > others.len())
+    }
+
+    fn is_served(&self, cluster: ClusterId, number: u64) -> bool {
+        let view = self.views.get(&(cluster, number));
+        view.is_some_and(|view| view.members.iter().all(|member| self.served.contains(&(cluster, number, member.id))))
+    }
+
+    fn settles(&mut self, id: NodeId, number: u64) -> Verdict {
+        let record = self.records.entry(id).or_default();
+        check(number > record.settled, || format!("{id:?} settles {number} after {}", record.settled))?;
+        record.settled = number;
+        let Some((cluster, at)) = record.place else { return Err(format!("{id:?} settles {number} without a view")) };
+        check(number <= at && self.is_served(cluster, number), || {
+            format!("{id:?} at {at} settles {number}, not served")
+        })
+    }
+
+    fn switches(&mut self, id: NodeId, peer: NodeId, on: bool) -> Verdict {
+        let record = self.records.entry(id).or_default();
+        let changes = if on { record.on.insert(peer) } else { record.on.remove(&peer) };
+        check(changes, || format!("{id:?} has its session with {peer:?} {on} already"))?;
+        check(!on || record.announced.contains(&peer), || format!("{id:?} begins a session unannounced with {peer:?}"))
+    }
+}
+
+fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
