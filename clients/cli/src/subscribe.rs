@@ -71,9 +71,9 @@ async fn print(mut events: Events, options: &Options, output: &Output) -> Result
         if let (Event::Message(_), Some(left)) = (&event, &mut left) {
             *left -= 1;
             if *left == 0 {
-                break;
+                return Ok(());
             }
         }
     }
-    Ok(())
+    Err(Fault::unreachable("the client has ended"))
 }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    event::{End, Error, Event, Publish},
+    event::{End, Ended, Error, Event, Publish},
     machine::{Answer, Input, Machine, Output, Step},
     options::{Credentials, Options},
     task::link::{Heard, Link},
@@ -94,9 +94,16 @@ impl Task {
             self.take(happening);
         }
         drop(timeout(FAREWELL, self.link.finish()).await);
-        let Task { readers, backlog, commands, replies, .. } = self;
+        let Task { readers, backlog, mut commands, replies, end, .. } = self;
         // From here on the handles see that the client has ended; the readers still get what waits for them.
-        drop((commands, replies));
+        commands.close();
+        drop(replies);
+        while let Some(command) = commands.recv().await {
+            // Whoever subscribed too late for the machine hears why as well.
+            if let (Command::Subscribe { sender, .. }, Some(end)) = (command, end.get()) {
+                drop(sender.try_send(Event::Ended(Ended::Client(end.clone()))));
+            }
+        }
         for (id, event) in backlog {
             if let Some(reader) = readers.get(&id) {
                 drop(reader.send(event).await);

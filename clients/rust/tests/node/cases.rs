@@ -166,6 +166,21 @@ async fn a_client_that_can_never_come_in_ends() {
     assert_eq!((failure.code, &*failure.name), (140, "hub_not_found"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_subscribes_while_the_client_ends_hears_why() {
+    let server = Server::start().await;
+    for _ in 0..200 {
+        let mut options = options(server.address);
+        options.hub = "absent".into();
+        let client = Client::connect(options).unwrap();
+        // Again and again until it is too late, so that some meet the very end.
+        while let Ok(mut news) = client.subscribe("news").await {
+            let heard = in_time(news.next()).await;
+            assert!(matches!(heard, Some(Event::Ended(Ended::Client(End::Refused(_))))), "{heard:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_slow_reader_holds_its_client_back_and_misses_nothing() {
     let server = Server::start().await;
