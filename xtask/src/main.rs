@@ -18,6 +18,7 @@ mod process;
 mod region;
 mod root;
 mod rules;
+mod schemathesis;
 mod test;
 mod tools;
 
@@ -41,6 +42,8 @@ enum Command {
     Generate,
     /// Let the Autobahn suite judge the WebSocket framing
     Autobahn(autobahn::Options),
+    /// Let Schemathesis ask the administration everything that its description allows
+    Schemathesis(schemathesis::Options),
     /// Feed the decoders with chance
     Fuzz(fuzz::Options),
     /// Measure what the node costs, beside servers that do as little as can be done
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Lint(options) => lint::run(&options),
         Command::Generate => generate::run(),
         Command::Autobahn(options) => autobahn::run(&options),
+        Command::Schemathesis(options) => schemathesis::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Durability(options) => durability::run(&options),

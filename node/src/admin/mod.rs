@@ -118,7 +118,8 @@ type Routes = Vec<(&'static str, MethodRouter<Admin>)>;
 fn guarded() -> Routes {
     use resources::{AuthProvider, Channels, Hubs, Namespaces, Rules};
     vec![
-        ("/v1/hubs", get(resources::hubs)),
+        ("/v1/hubs", resources::of_all_hubs::<Hubs>()),
+        ("/v1/auth-providers", resources::of_all_hubs::<AuthProvider>()),
         ("/v1/hubs/{hub}", resources::own::<Hubs>()),
         ("/v1/hubs/{hub}/auth-provider", resources::own::<AuthProvider>()),
         ("/v1/hubs/{hub}/channel-rules", resources::list::<Rules>()),
