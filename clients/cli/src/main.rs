@@ -89,3 +89,24 @@ fn complete(shell: Shell, output: &Output) -> Result<(), Fault> {
     clap_complete::generate(shell, &mut Cli::command(), "appsockets", &mut script);
     output.raw(&script)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    fn variables(command: &clap::Command) -> BTreeSet<String> {
+        let own = command.get_arguments().filter_map(|argument| argument.get_env());
+        let own = own.map(|name| name.to_string_lossy().into_owned());
+        own.chain(command.get_subcommands().flat_map(variables)).collect()
+    }
+
+    #[test]
+    fn a_node_leaves_the_variables_alone() {
+        let left_alone = appsockets_node::config::VARIABLES_OF_THE_TOOL.map(String::from);
+        assert_eq!(variables(&Cli::command()), BTreeSet::from(left_alone));
+    }
+}

@@ -26,6 +26,7 @@ use leaves::Leaf;
 use reading::{Given, Reading};
 pub use reference::reference;
 use section::Kind;
+pub use variables::VARIABLES_OF_THE_TOOL;
 
 /// All that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

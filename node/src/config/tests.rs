@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, ffi::OsString};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use super::{Config, leaves::leaves, reading::Reading, reference, section::Kind, variables::variable, yaml};
+use super::{
+    Config, VARIABLES_OF_THE_TOOL, leaves::leaves, reading::Reading, reference, section::Kind, variables::variable,
+    yaml,
+};
 
 fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
@@ -51,6 +54,19 @@ fn variables_go_before_the_file() {
     assert_eq!((config.connection.ws.ping_interval_ms, config.admin.listen, config.page), (1_000, None, true));
     assert_eq!(config.admin.token.bytes(), b"12345678901234567890");
     assert_eq!(config.auth.allowed_networks.len(), 2);
+}
+
+#[test]
+fn variables_of_the_tool_are_left_alone() {
+    let document = include_str!("../../../docs/configuration.md");
+    for name in VARIABLES_OF_THE_TOOL {
+        let config = good("", &[(name, "not for a node")]);
+        assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()), "{name}");
+        assert!(leaves().iter().all(|leaf| variable(&leaf.path) != name), "{name} is a key's");
+        assert!(document.contains(&format!("`{name}`")), "docs/configuration.md does not tell of {name}");
+        let longer = format!("{name}S");
+        assert!(load("", &[(&longer, "x")]).is_err(), "{longer}");
+    }
 }
 
 #[test]

@@ -11,6 +11,10 @@ use crate::nearest::nearest;
 
 const PREFIX: &str = "APPSOCKETS_";
 
+/// What the tool `appsockets` reads, which may be used where a node runs: none of them is a key's.
+pub const VARIABLES_OF_THE_TOOL: [&str; 5] =
+    ["APPSOCKETS_URL", "APPSOCKETS_HUB", "APPSOCKETS_TOKEN", "APPSOCKETS_ADMIN_URL", "APPSOCKETS_ADMIN_TOKEN"];
+
 /// The variable of a key.
 pub fn variable(path: &str) -> String {
     let levels: Vec<_> = path.split('.').map(upper_snake_case).collect();
@@ -51,7 +55,8 @@ pub fn read<'a>(leaves: &'a [Leaf], environment: impl IntoIterator<Item = (OsStr
 
 fn ours((name, value): (OsString, OsString)) -> Option<(String, OsString)> {
     let name = name.to_str().filter(|name| name.starts_with(PREFIX))?;
-    (!is_service_link(name, &value.to_string_lossy())).then(|| (name.to_owned(), value))
+    let others = VARIABLES_OF_THE_TOOL.contains(&name) || is_service_link(name, &value.to_string_lossy());
+    (!others).then(|| (name.to_owned(), value))
 }
 
 /// Whether Kubernetes makes such a variable: for every service of a namespace, so also for one that is called
