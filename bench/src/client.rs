@@ -29,24 +29,56 @@ pub struct Connected {
 
 /// Connects and shakes hands. `path` is all that the servers look at.
 pub fn connect(address: SocketAddr, path: &str) -> Result<Connected> {
+    let headers = "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: appsockets.v1.protobuf\r\n";
+    request(address, path, headers, "HTTP/1.1 101")
+}
+
+/// Connects by Server-Sent Events, and waits until the node says where the client stands in its channel.
+pub fn listen(address: SocketAddr, path: &str) -> Result<Connected> {
+    const STANDS: &[u8] = b"\"Position\"";
+    let mut connected = request(address, path, "accept: text/event-stream\r\n", "HTTP/1.1 200")?;
+    while !connected.rest.windows(STANDS.len()).any(|window| window == STANDS) {
+        read_more(&mut connected.tcp, &mut connected.rest)?;
+    }
+    Ok(connected)
+}
+
+/// Sends a request on a connection of its own, and reads the head of the answer, which must begin so.
+fn request(address: SocketAddr, path: &str, headers: &str, expected: &str) -> Result<Connected> {
     let mut tcp = TcpStream::connect(address)?;
     tcp.set_nodelay(true)?;
     tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nhost: {address}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
-         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         sec-websocket-protocol: appsockets.v1.protobuf\r\n\r\n"
-    );
-    tcp.write_all(request.as_bytes())?;
+    tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{headers}\r\n").as_bytes())?;
     let mut input = Vec::new();
     loop {
         if let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") {
-            if !input.starts_with(b"HTTP/1.1 101") {
+            if !input.starts_with(expected.as_bytes()) {
                 bail!("the server refused: {}", String::from_utf8_lossy(&input));
             }
             return Ok(Connected { tcp, rest: input.split_off(end + 4) });
         }
         read_more(&mut tcp, &mut input)?;
+    }
+}
+
+/// Connects one who hears a channel.
+pub fn subscriber(target: Target, address: SocketAddr, hub: &str, channel: u32) -> Result<Connected> {
+    match target {
+        Target::Raw => connect(address, &format!("/sub/{channel}")),
+        Target::AppSockets => {
+            let mut connected = connect(address, &format!("/hubs/{hub}/ws"))?;
+            connected.subscribe(&channel_name(channel))?;
+            Ok(connected)
+        }
+    }
+}
+
+/// Connects one who publishes.
+pub fn publisher(target: Target, address: SocketAddr, hub: &str) -> Result<TcpStream> {
+    match target {
+        Target::Raw => Ok(connect(address, "/pub")?.tcp),
+        Target::AppSockets => Ok(connect(address, &format!("/hubs/{hub}/ws"))?.tcp),
     }
 }
 
@@ -113,7 +145,13 @@ pub fn published(target: Target, frame: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn envelope(event: EventType, message: &impl Message) -> Vec<u8> {
+/// The event of a frame that a node sent.
+pub fn event(frame: &[u8]) -> Option<EventType> {
+    EventType::try_from(i32::try_from(Fields(frame).find(1)?.number).ok()?).ok()
+}
+
+/// An encoded message with its event, not framed.
+pub fn envelope(event: EventType, message: &impl Message) -> Vec<u8> {
     Envelope { event: event as i32, payload: message.encode_to_vec().into() }.encode_to_vec()
 }
 
