@@ -86,21 +86,33 @@ impl Connected {
     /// Subscribes, and waits until the node says so.
     pub fn subscribe(&mut self, channel: &str) -> Result<()> {
         let info = ChannelSubscribeInfo { channel: channel.to_owned(), timestamp: None, channel_serial: None };
-        let request = SubscribeRequest { req_id: 1, channels: vec![info] };
-        let mut frame = Vec::new();
-        frames::push_masked(&envelope(EventType::Subscribe, &request), &mut frame);
-        self.tcp.write_all(&frame)?;
+        self.send(EventType::Subscribe, &SubscribeRequest { req_id: 1, channels: vec![info] })?;
         self.wait_for(EventType::Subscribe)
+    }
+
+    pub fn send(&mut self, event: EventType, message: &impl Message) -> Result<()> {
+        let mut frame = Vec::new();
+        frames::push_masked(&envelope(event, message), &mut frame);
+        Ok(self.tcp.write_all(&frame)?)
     }
 
     /// Reads until an event of this kind has come.
     pub fn wait_for(&mut self, event: EventType) -> Result<()> {
+        self.next(event).map(drop)
+    }
+
+    /// The next message of this event; others are passed over.
+    pub fn receive<M: Message + Default>(&mut self, event: EventType) -> Result<M> {
+        Ok(M::decode(self.next(event)?.payload)?)
+    }
+
+    fn next(&mut self, event: EventType) -> Result<Envelope> {
         loop {
             while let Some(frame) = frames::first(&self.rest) {
                 let envelope = Envelope::decode(&self.rest[frame.start..frame.end])?;
                 self.rest.drain(..frame.end);
                 if envelope.event == event as i32 {
-                    return Ok(());
+                    return Ok(envelope);
                 }
             }
             read_more(&mut self.tcp, &mut self.rest)?;
@@ -156,7 +168,7 @@ pub fn envelope(event: EventType, message: &impl Message) -> Vec<u8> {
 }
 
 fn read_more(tcp: &mut TcpStream, input: &mut Vec<u8>) -> Result<()> {
-    let mut chunk = [0; 4096];
+    let mut chunk = [0; 16 << 10];
     let count = tcp.read(&mut chunk).context("the server does not answer")?;
     anyhow::ensure!(count > 0, "the server has closed the connection");
     input.extend_from_slice(&chunk[..count]);

@@ -3,6 +3,7 @@
 //! Server and load are processes of their own, each pinned to a core. A benchmark runs both servers in turn, several
 //! times, so that what the machine does meanwhile falls on both.
 
+mod abuse;
 mod client;
 mod cpu;
 mod fanout;
@@ -48,6 +49,11 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// What a node and its clients go through while others misbehave
+    Abuse {
+        #[command(flatten)]
+        options: abuse::Options,
+    },
     /// One measurement of the core; started by its benchmark
     #[command(hide = true)]
     CoreOnce { spread: machines::Spread },
@@ -81,6 +87,7 @@ fn main() -> anyhow::Result<()> {
         Command::Latency { options } => latency::run(&options),
         Command::Idle { options } => idle::run(&options),
         Command::Core { options } => machines::run(&options),
+        Command::Abuse { options } => abuse::run(&options),
         Command::CoreOnce { spread } => machines::run_once(spread),
         Command::Raw { batch } => raw::serve(batch),
     }

@@ -18,6 +18,7 @@ pub struct Connections {
     refused: AtomicU64,
     stalled: AtomicU64,
     violated: AtomicU64,
+    late: AtomicU64,
 }
 
 impl Connections {
@@ -28,6 +29,7 @@ impl Connections {
             refused: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
             violated: AtomicU64::new(0),
+            late: AtomicU64::new(0),
         })
     }
 
@@ -49,6 +51,15 @@ impl Connections {
     /// How many WebSocket clients broke the protocol or a bound.
     pub fn violated(&self) -> u64 {
         self.violated.load(Ordering::Relaxed)
+    }
+
+    /// How many were dropped because no request came in time, or not all of its header.
+    pub fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_late(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_stalled(&self) {

@@ -92,12 +92,27 @@ fn admit(
     }
     let peer = Peer::new(remote, permit);
     let timeout = Duration::from_millis(options.header_timeout_ms);
-    let task = tokio::spawn(serve(stream, router.clone(), peer.clone(), timeout, phase.clone()));
+    let serving = serve(stream, router.clone(), peer.clone(), timeout, phase.clone());
+    let connections = connections.clone();
+    let task = tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            debug!(%error, "an HTTP connection ended early");
+            if error.is_timeout() {
+                connections.count_late();
+            }
+        }
+    });
     peer.served_by(task.abort_handle());
 }
 
 /// Serves until the client has its last answer, or the connection is another protocol's.
-async fn serve(stream: TcpStream, router: Router, peer: Peer, timeout: Duration, mut phase: watch::Receiver<Phase>) {
+async fn serve(
+    stream: TcpStream,
+    router: Router,
+    peer: Peer,
+    timeout: Duration,
+    mut phase: watch::Receiver<Phase>,
+) -> hyper::Result<()> {
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         let answer: <Router as Service<Request<Incoming>>>::Future = router.clone().call(request);
@@ -110,15 +125,12 @@ async fn serve(stream: TcpStream, router: Router, peer: Peer, timeout: Duration,
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut serving = pin!(serving);
-    let result = tokio::select! {
+    tokio::select! {
         result = serving.as_mut() => result,
         () = left_running(&mut phase) => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }
-    };
-    if let Err(error) = result {
-        debug!(%error, "an HTTP connection ended early");
     }
 }
 
