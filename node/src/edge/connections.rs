@@ -58,10 +58,6 @@ impl Connections {
         self.late.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count_late(&self) {
-        self.late.fetch_add(1, Ordering::Relaxed);
-    }
-
     pub(super) fn count_stalled(&self) {
         self.stalled.fetch_add(1, Ordering::Relaxed);
     }
@@ -115,6 +111,13 @@ impl Peer {
     /// The connection's place, for the WebSocket that it becomes.
     pub(super) fn take_permit(&self) -> Option<Permit> {
         self.0.permit.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The connection has ended because no request came in time, so its place is free.
+    pub(super) fn count_late(&self) {
+        if let Some(Permit(connections)) = self.take_permit().as_ref() {
+            connections.late.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn served_by(&self, task: AbortHandle) {

@@ -21,6 +21,9 @@ use tracing::{debug, warn};
 use super::{Connections, Options, Peer, worker::Phase};
 
 const BACKLOG: i32 = 4096;
+/// What the kernel takes for a client beyond what the client has room for. Left alone it takes megabytes for each that
+/// does not read, which no bound of ours knows of, and which all go at once when those are dropped.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 /// How much hyper buffers for one connection: the header of a request, or of an answer what the kernel does not take.
 const HTTP_BUFFER_BYTES: usize = 16 << 10;
 /// Accepting fails when the process has no descriptors left, and would fail again at once.
@@ -35,6 +38,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Connections have it from their listener.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -92,27 +97,13 @@ fn admit(
     }
     let peer = Peer::new(remote, permit);
     let timeout = Duration::from_millis(options.header_timeout_ms);
-    let serving = serve(stream, router.clone(), peer.clone(), timeout, phase.clone());
-    let connections = connections.clone();
-    let task = tokio::spawn(async move {
-        if let Err(error) = serving.await {
-            debug!(%error, "an HTTP connection ended early");
-            if error.is_timeout() {
-                connections.count_late();
-            }
-        }
-    });
+    let task = tokio::spawn(serve(stream, router.clone(), peer.clone(), timeout, phase.clone()));
     peer.served_by(task.abort_handle());
 }
 
 /// Serves until the client has its last answer, or the connection is another protocol's.
-async fn serve(
-    stream: TcpStream,
-    router: Router,
-    peer: Peer,
-    timeout: Duration,
-    mut phase: watch::Receiver<Phase>,
-) -> hyper::Result<()> {
+async fn serve(stream: TcpStream, router: Router, peer: Peer, timeout: Duration, mut phase: watch::Receiver<Phase>) {
+    let late = peer.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         let answer: <Router as Service<Request<Incoming>>>::Future = router.clone().call(request);
@@ -125,11 +116,17 @@ async fn serve(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut serving = pin!(serving);
-    tokio::select! {
+    let result = tokio::select! {
         result = serving.as_mut() => result,
         () = left_running(&mut phase) => {
             serving.as_mut().graceful_shutdown();
             serving.await
+        }
+    };
+    if let Err(error) = result {
+        debug!(%error, "an HTTP connection ended early");
+        if error.is_timeout() {
+            late.count_late();
         }
     }
 }

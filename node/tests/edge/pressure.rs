@@ -103,6 +103,7 @@ async fn a_header_must_come_in_time() {
     let mut answer = Vec::new();
     within(client.read_to_end(&mut answer)).await.unwrap();
     until(|| server.connections.open() == 0).await;
+    assert_eq!(server.connections.late(), 1);
     server.stop();
 }
 
