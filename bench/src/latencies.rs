@@ -11,10 +11,6 @@ impl Latencies {
         self.nanoseconds.push(nanoseconds);
     }
 
-    pub fn count(&self) -> usize {
-        self.nanoseconds.len()
-    }
-
     /// Of all deliveries, this share took at most so many microseconds. Not a number if there were none.
     pub fn percentile_us(&mut self, share: f64) -> f64 {
         let count = self.nanoseconds.len();

@@ -17,8 +17,8 @@ use crate::server::Server;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "half-open",
-    // What a connection costs that has not sent its request; one that has become a WebSocket costs less.
-    growth_max: WAVE * (8 << 10) + (8 << 20),
+    // The task of each connection and what hyper begins with; of the first wave not all has gone when the second comes.
+    growth_max: WAVES * WAVE * (8 << 10) + (8 << 20),
     run,
     judge,
 };

@@ -18,8 +18,8 @@ use crate::server::Server;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "slow-headers",
-    // Hyper's first buffer and the task of the connection.
-    growth_max: WAVE * (20 << 10) + (8 << 20),
+    // Hyper's first buffers and the task of each connection; of the first wave not all has gone when the second comes.
+    growth_max: WAVES * WAVE * (20 << 10) + (8 << 20),
     run,
     judge,
 };

@@ -55,6 +55,8 @@ const BASELINE: Duration = Duration::from_secs(4);
 /// How long the node has to give memory back, and how far it must.
 const RETURN: Duration = Duration::from_secs(20);
 const RETURN_RATIO_MAX: f64 = 1.5;
+/// After so many seconds without change nothing more is expected. Longer than it takes to close what is unused.
+const UNCHANGED_SECONDS: u32 = 4;
 
 /// Plays it on a node of its own. Fails only where nothing can be said about the node.
 pub fn play(scenario: &Scenario, node: &Path) -> Result<Verdict> {
@@ -68,7 +70,7 @@ pub fn play(scenario: &Scenario, node: &Path) -> Result<Verdict> {
     let (tally, during) = abuse(scenario, &server, &mut flow)?;
     let most = cpu::resident(server.pid())?.most;
     let (p99_during_us, outcome) = match during {
-        Ok(p99_us) => (p99_us, settle(&server, &mut flow, before)),
+        Ok(p99_us) => (p99_us, settle(&server, &mut flow)),
         Err(error) => (f64::NAN, Err(error)),
     };
     let after = cpu::resident(server.pid())?.now;
@@ -94,16 +96,17 @@ fn abuse(scenario: &Scenario, server: &Server, flow: &mut Flow) -> Result<(Tally
     })
 }
 
-/// Goes on with the steady flow until the node's memory has returned, or its time is over.
-fn settle(server: &Server, flow: &mut Flow, before: u64) -> Result<()> {
+/// Goes on with the steady flow until the node has given back what it will, or its time is over.
+fn settle(server: &Server, flow: &mut Flow) -> Result<()> {
     let end = Instant::now() + RETURN;
-    loop {
+    let (mut least, mut unchanged) = (u64::MAX, 0);
+    while Instant::now() < end && unchanged < UNCHANGED_SECONDS {
         flow.run(Duration::from_secs(1))?;
         let now = cpu::resident(server.pid())?.now;
-        if Instant::now() >= end || now as f64 <= before as f64 * RETURN_RATIO_MAX {
-            return Ok(());
-        }
+        unchanged = if now < least { 0 } else { unchanged + 1 };
+        least = least.min(now);
     }
+    Ok(())
 }
 
 fn steadiness(outcome: Result<()>) -> Check {
