@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     Options,
-    client::connect,
+    client::{self, connect},
     cpu::{self, pss_bytes},
     report::Measurement,
     server::{LOAD_CORE, SECRET, Server},
@@ -18,18 +18,25 @@ use crate::{
 /// A process may hold 20,000 descriptors on the machines that this was made for.
 const SIZES: [usize; 2] = [5_000, 19_000];
 
-/// What each session does before it is idle.
+/// What each session does before it is idle. A further transport is a kind here, and a way to open it in [`session`].
 #[derive(Clone, Copy)]
 enum Kind {
     Anonymous,
     Subscribed,
+    Sse,
 }
+
+const KINDS: [(&str, Kind); 3] = [
+    ("anonymous", Kind::Anonymous),
+    ("authenticated, 1 subscription", Kind::Subscribed),
+    ("SSE, anonymous, 1 channel", Kind::Sse),
+];
 
 pub fn run(options: &Options) -> Result<()> {
     cpu::raise_descriptors();
     cpu::pin(LOAD_CORE)?;
     for size in SIZES {
-        for (name, kind) in [("anonymous", Kind::Anonymous), ("authenticated, 1 subscription", Kind::Subscribed)] {
+        for (name, kind) in KINDS {
             let (mut ours, mut floor) = (Vec::new(), Vec::new());
             for _ in 0..options.rounds.min(3) {
                 floor.push(measure(Server::raw(false)?, size, |server| Ok(connect(server.address, "/sub/0")?.tcp))?);
@@ -69,14 +76,19 @@ fn settle(server: &Server) -> Result<()> {
 }
 
 fn session(server: &Server, kind: Kind) -> Result<TcpStream> {
-    let mut connected = match kind {
-        Kind::Anonymous => connect(server.address, "/hubs/bench/ws")?,
-        Kind::Subscribed => connect(server.address, &format!("/hubs/bench/ws?token={}", token()?))?,
+    let connected = match kind {
+        Kind::Anonymous => {
+            let mut connected = connect(server.address, "/hubs/bench/ws")?;
+            connected.wait_for(EventType::SessionRestore)?;
+            connected
+        }
+        Kind::Subscribed => {
+            let mut connected = connect(server.address, &format!("/hubs/bench/ws?token={}", token()?))?;
+            connected.subscribe("idle")?;
+            connected
+        }
+        Kind::Sse => client::listen(server.address, "/hubs/bench/sse?channel=idle")?,
     };
-    match kind {
-        Kind::Anonymous => connected.wait_for(EventType::SessionRestore)?,
-        Kind::Subscribed => connected.subscribe("idle")?,
-    }
     Ok(connected.tcp)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -16,6 +16,9 @@ use crate::cpu;
 /// The core of the servers, and the one of the load.
 pub const SERVER_CORE: usize = 0;
 pub const LOAD_CORE: usize = 1;
+
+/// The hub of the benchmarks.
+pub const HUB: &str = "bench";
 
 /// The secret of the tenant's tokens.
 pub const SECRET: &str = "a secret of the benchmark, which everybody may know";
@@ -34,9 +37,14 @@ spec:
   jwt: {secret: "a secret of the benchmark, which everybody may know"}
 "#;
 
+/// One worker, because it has one core; and a benchmark's end is not to be waited for.
+const CONFIG: &str = "workers: 1\nengine: {drainMs: 0}\n";
+
 /// A running server; ended when dropped.
 pub struct Server {
     pub address: SocketAddr,
+    /// Where a node tells its figures; of the reference server nothing is there.
+    pub admin: SocketAddr,
     child: Child,
     _folder: Option<TempDir>,
 }
@@ -48,30 +56,35 @@ impl Server {
         if batch {
             command.arg("--batch");
         }
-        Server::start(command, None)
+        Server::start(command, free_address()?, None)
     }
 
     /// A node with one worker.
     pub fn node(program: &Path) -> Result<Server> {
+        Server::node_with(program, CONFIG, HUBS)
+    }
+
+    /// A node with this configuration and these resources.
+    pub fn node_with(program: &Path, config: &str, hubs: &str) -> Result<Server> {
         let folder = tempfile::tempdir()?;
         let write = |name: &str, text: &str| -> Result<_> {
             let path = folder.path().join(name);
             std::fs::File::create(&path)?.write_all(text.as_bytes())?;
             Ok(path)
         };
-        let hubs = write("hubs.yaml", HUBS)?;
-        let config = write("config.yaml", "workers: 1\nengine: {drainMs: 0}\n")?;
+        let admin = free_address()?;
         let mut command = Command::new(program);
-        command.args(["--listen", "127.0.0.1:0", "--hubs"]).arg(hubs).arg("--config").arg(config);
+        command.args(["--listen", "127.0.0.1:0", "--admin", &admin.to_string()]);
+        command.arg("--hubs").arg(write("hubs.yaml", hubs)?).arg("--config").arg(write("config.yaml", config)?);
         command.arg("--data").arg(folder.path().join("data"));
-        Server::start(command, Some(folder))
+        Server::start(command, admin, Some(folder))
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    fn start(mut command: Command, folder: Option<TempDir>) -> Result<Server> {
+    fn start(mut command: Command, admin: SocketAddr, folder: Option<TempDir>) -> Result<Server> {
         command.stdout(Stdio::piped()).stdin(Stdio::null()).env("RUST_LOG", "warn");
         // SAFETY: between fork and exec only system calls are made.
         unsafe {
@@ -87,7 +100,7 @@ impl Server {
         BufReader::new(stdout).read_line(&mut line)?;
         let address =
             line.trim().strip_prefix("listening on http://").context("the server does not listen")?.parse()?;
-        Ok(Server { address, child, _folder: folder })
+        Ok(Server { address, admin, child, _folder: folder })
     }
 }
 
@@ -97,4 +110,9 @@ impl Drop for Server {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+/// An address that nobody listens on at this moment.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

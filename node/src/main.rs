@@ -1,5 +1,8 @@
 //! `appsockets-node`: see `appsockets-node --help`.
 
+#[cfg(target_os = "linux")]
+mod allocator;
+
 use std::{
     io::IsTerminal,
     net::SocketAddr,

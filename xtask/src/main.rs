@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+mod abuse;
 mod autobahn;
 mod bench;
 mod dev;
@@ -48,6 +49,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Measure what the node costs, beside servers that do as little as can be done
     Bench(bench::Options),
+    /// Misbehave towards a node, and watch its memory and its other clients
+    Abuse(abuse::Options),
     /// Kill a node again and again, and look for what it had acknowledged
     Durability(durability::Options),
 }
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Schemathesis(options) => schemathesis::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Abuse(options) => abuse::run(&options),
         Command::Durability(options) => durability::run(&options),
     };
     match outcome {

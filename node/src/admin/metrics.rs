@@ -11,6 +11,7 @@ use axum::{extract::State, http::header, response::IntoResponse};
 use super::Admin;
 use crate::{
     engine::meters::{Figure, Meters},
+    settings::Settings,
     tls::Tls,
 };
 
@@ -22,6 +23,7 @@ pub async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     tls(&admin.0.tls, &mut text);
     workers(&admin.shared().meters, &mut text);
     outcomes(&admin.shared().meters, &mut text);
+    settings(&admin.shared().settings, &mut text);
     hubs(admin.shared().hubs.connected(), admin.0.metric_hubs_max, &mut text);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text.0)
 }
@@ -32,6 +34,7 @@ fn connections(admin: &Admin, text: &mut Text) {
     text.counter("connections_refused_total", "Connections refused because of the bound.", connections.refused());
     text.counter("connections_stalled_total", "Connections dropped because they took nothing.", connections.stalled());
     text.counter("connections_violated_total", "Connections that broke the protocol.", connections.violated());
+    text.counter("connections_late_total", "Connections dropped because no request came in time.", connections.late());
 }
 
 fn tls(listeners: &[Arc<Tls>], text: &mut Text) {
@@ -61,6 +64,11 @@ fn outcomes(meters: &Meters, text: &mut Text) {
     text.counter("authentications_total", "Authentications that succeeded.", meters.authenticated());
     text.head("authentications_refused_total", "counter", "Authentications that failed, by code.");
     text.by_code("authentications_refused_total", meters.not_authenticated());
+}
+
+fn settings(settings: &Settings, text: &mut Text) {
+    text.gauge("hubs", "Hubs that there are.", settings.current().hubs.len() as u64);
+    text.counter("hubs_not_made_total", "Hubs not made for a client because of the bound.", settings.not_made());
 }
 
 /// The hubs with the most connections have a figure each, the rest one together: tenants may be many.

@@ -27,6 +27,9 @@ use super::{Connections, Options, Peer, worker::Phase};
 use crate::tls::Tls;
 
 const BACKLOG: i32 = 4096;
+/// What the kernel takes for a client beyond what the client has room for. Left alone it takes megabytes for each that
+/// does not read, which no bound of ours knows of, and which all go at once when those are dropped.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 /// How much hyper buffers for one connection: the header of a request, or of an answer what the kernel does not take.
 const HTTP_BUFFER_BYTES: usize = 16 << 10;
 /// Accepting fails when the process has no descriptors left, and would fail again at once.
@@ -41,6 +44,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Connections have it from their listener.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -151,7 +156,12 @@ impl Service {
                 drop(place);
                 self.serve(stream, peer).await;
             }
-            Err(error) => debug!(%error, "a TLS handshake failed"),
+            Err(error) => {
+                debug!(%error, "a TLS handshake failed");
+                if error.kind() == io::ErrorKind::TimedOut {
+                    peer.count_late();
+                }
+            }
         }
     }
 
@@ -161,6 +171,7 @@ impl Service {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Service { router, timeout, mut phase } = self;
+        let late = peer.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
             let answer: <Router as tower::Service<Request<Incoming>>>::Future = router.clone().call(request);
@@ -182,6 +193,9 @@ impl Service {
         };
         if let Err(error) = result {
             debug!(%error, "an HTTP connection ended early");
+            if error.is_timeout() {
+                late.count_late();
+            }
         }
     }
 }

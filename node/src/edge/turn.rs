@@ -24,8 +24,9 @@ const EVENTS_PER_TURN: usize = 1024;
 const READS_PER_TURN: usize = 1024;
 const ARRIVALS_PER_TURN: usize = 256;
 const MAILS_PER_TURN: usize = 1024;
-/// Also the most that is read of one connection in a turn.
-const SCRATCH_BYTES: usize = 64 << 10;
+/// Also the most that is read of one connection in a turn. Hundreds of small messages fit in, and each client waits for
+/// those of all others, so more would let a few clients that flood the node delay everybody.
+const SCRATCH_BYTES: usize = 16 << 10;
 const SWEEP_INTERVAL_MS: u64 = 100;
 
 /// A worker at work.

@@ -107,6 +107,7 @@ async fn a_header_must_come_in_time() {
     // Cut off, which TLS takes for an error.
     drop(within(client.read_to_end(&mut answer)).await);
     until(|| server.connections.open() == 0).await;
+    assert_eq!(server.connections.late(), 1);
     server.stop();
 }
 

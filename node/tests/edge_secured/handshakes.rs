@@ -28,6 +28,7 @@ async fn a_handshake_must_come_in_time() {
         assert!(answer.is_empty(), "{answer:?}");
     }
     until(|| server.connections.open() == 0).await;
+    assert_eq!(server.connections.late(), 2);
     server.client().await;
     server.stop();
 }
@@ -41,6 +42,7 @@ async fn what_is_not_tls_is_closed() {
     within(client.read_to_end(&mut answer)).await.expect("an end, and not a reset");
     assert_eq!(answer.first(), Some(&21), "an alert and nothing else: {answer:?}");
     until(|| server.connections.open() == 0).await;
+    assert_eq!(server.connections.late(), 0);
     server.stop();
 }
 
