@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,8 +12,13 @@ use appsockets_proto::client::{
     ChannelPubRequest, ChannelSubscribeInfo, Envelope, EventType, PubRequestInfo, SubscribeRequest,
 };
 use prost::Message;
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
 use crate::frames;
+
+const UPGRADE: &str = "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: appsockets.v1.protobuf\r\n";
+const UPGRADED: &str = "HTTP/1.1 101";
 
 /// Which of the two servers is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,35 +27,47 @@ pub enum Target {
     AppSockets,
 }
 
-/// Bytes that a node has sent with the handshake and that were read with it.
-pub struct Connected {
-    pub tcp: TcpStream,
+/// A connection, and the bytes that a node has sent with the handshake and that were read with it.
+pub struct Connected<S = TcpStream> {
+    pub tcp: S,
     pub rest: Vec<u8>,
 }
 
 /// Connects and shakes hands. `path` is all that the servers look at.
 pub fn connect(address: SocketAddr, path: &str) -> Result<Connected> {
-    let headers = "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
-                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: appsockets.v1.protobuf\r\n";
-    request(address, path, headers, "HTTP/1.1 101")
+    request(dial(address)?, path, UPGRADE, UPGRADED)
+}
+
+/// The same over TLS, to a node whose certificate is for `localhost`.
+pub fn connect_secured(
+    address: SocketAddr,
+    path: &str,
+    config: Arc<ClientConfig>,
+) -> Result<Connected<StreamOwned<ClientConnection, TcpStream>>> {
+    let tls = ClientConnection::new(config, ServerName::try_from("localhost")?)?;
+    request(StreamOwned::new(tls, dial(address)?), path, UPGRADE, UPGRADED)
+}
+
+fn dial(address: SocketAddr) -> Result<TcpStream> {
+    let tcp = TcpStream::connect(address)?;
+    tcp.set_nodelay(true)?;
+    tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
+    Ok(tcp)
 }
 
 /// Connects by Server-Sent Events, and waits until the node says where the client stands in its channel.
 pub fn listen(address: SocketAddr, path: &str) -> Result<Connected> {
     const STANDS: &[u8] = b"\"Position\"";
-    let mut connected = request(address, path, "accept: text/event-stream\r\n", "HTTP/1.1 200")?;
+    let mut connected = request(dial(address)?, path, "accept: text/event-stream\r\n", "HTTP/1.1 200")?;
     while !connected.rest.windows(STANDS.len()).any(|window| window == STANDS) {
         read_more(&mut connected.tcp, &mut connected.rest)?;
     }
     Ok(connected)
 }
 
-/// Sends a request on a connection of its own, and reads the head of the answer, which must begin so.
-fn request(address: SocketAddr, path: &str, headers: &str, expected: &str) -> Result<Connected> {
-    let mut tcp = TcpStream::connect(address)?;
-    tcp.set_nodelay(true)?;
-    tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
-    tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{headers}\r\n").as_bytes())?;
+/// Sends a request, the first of its connection, and reads the head of the answer, which must begin so.
+fn request<S: Read + Write>(mut tcp: S, path: &str, headers: &str, expected: &str) -> Result<Connected<S>> {
+    tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n").as_bytes())?;
     let mut input = Vec::new();
     loop {
         if let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -82,7 +100,7 @@ pub fn publisher(target: Target, address: SocketAddr, hub: &str) -> Result<TcpSt
     }
 }
 
-impl Connected {
+impl<S: Read + Write> Connected<S> {
     /// Subscribes, and waits until the node says so.
     pub fn subscribe(&mut self, channel: &str) -> Result<()> {
         let info = ChannelSubscribeInfo { channel: channel.to_owned(), timestamp: None, channel_serial: None };
@@ -167,7 +185,7 @@ pub fn envelope(event: EventType, message: &impl Message) -> Vec<u8> {
     Envelope { event: event as i32, payload: message.encode_to_vec().into() }.encode_to_vec()
 }
 
-fn read_more(tcp: &mut TcpStream, input: &mut Vec<u8>) -> Result<()> {
+fn read_more(tcp: &mut impl Read, input: &mut Vec<u8>) -> Result<()> {
     let mut chunk = [0; 16 << 10];
     let count = tcp.read(&mut chunk).context("the server does not answer")?;
     anyhow::ensure!(count > 0, "the server has closed the connection");

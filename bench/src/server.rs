@@ -1,14 +1,18 @@
 //! Starting a server to be measured.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    fs,
+    io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::CommandExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{ClientConfig, RootCertStore, client::Resumption, crypto::ring};
 use tempfile::TempDir;
 
 use crate::cpu;
@@ -40,11 +44,16 @@ spec:
 /// One worker, because it has one core; and a benchmark's end is not to be waited for.
 const CONFIG: &str = "workers: 1\nengine: {drainMs: 0}\n";
 
+/// Over TLS more time passes until the last session is there, and the first must not be pinged before.
+const CONFIG_SECURED: &str = "connection: {ws: {pingIntervalMs: 600000}}\n";
+
 /// A running server; ended when dropped.
 pub struct Server {
     pub address: SocketAddr,
     /// Where a node tells its figures; of the reference server nothing is there.
     pub admin: SocketAddr,
+    /// What its clients need, if it speaks TLS.
+    pub clients: Option<Arc<ClientConfig>>,
     child: Child,
     _folder: Option<TempDir>,
 }
@@ -64,14 +73,33 @@ impl Server {
         Server::node_with(program, CONFIG, HUBS)
     }
 
+    /// The same over TLS.
+    pub fn secured(program: &Path) -> Result<Server> {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()])?;
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone())?;
+        let mut clients = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        // Each is a client of its own, which shakes hands in full.
+        clients.resumption = Resumption::disabled();
+        let folder = tempfile::tempdir()?;
+        let write = |name: &str, text: &str| write(folder.path(), name, text);
+        let (certificate, key) = (write("tls.crt", &cert.pem())?, write("tls.key", &signing_key.serialize_pem())?);
+        let config = format!("{CONFIG}{CONFIG_SECURED}tls: {{certificate: {certificate:?}, key: {key:?}}}\n");
+        let mut server = Server::node_in(folder, program, &config, HUBS)?;
+        server.clients = Some(Arc::new(clients));
+        Ok(server)
+    }
+
     /// A node with this configuration and these resources.
     pub fn node_with(program: &Path, config: &str, hubs: &str) -> Result<Server> {
-        let folder = tempfile::tempdir()?;
-        let write = |name: &str, text: &str| -> Result<_> {
-            let path = folder.path().join(name);
-            std::fs::File::create(&path)?.write_all(text.as_bytes())?;
-            Ok(path)
-        };
+        Server::node_in(tempfile::tempdir()?, program, config, hubs)
+    }
+
+    fn node_in(folder: TempDir, program: &Path, config: &str, hubs: &str) -> Result<Server> {
+        let write = |name: &str, text: &str| write(folder.path(), name, text);
         let admin = free_address()?;
         let mut command = Command::new(program);
         command.args(["--listen", "127.0.0.1:0", "--admin", &admin.to_string()]);
@@ -98,9 +126,9 @@ impl Server {
         let stdout = child.stdout.take().context("the server has no output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        let address =
-            line.trim().strip_prefix("listening on http://").context("the server does not listen")?.parse()?;
-        Ok(Server { address, admin, child, _folder: folder })
+        let url = line.trim().strip_prefix("listening on ").and_then(|url| url.split_once("://"));
+        let address = url.context("the server does not listen")?.1.parse()?;
+        Ok(Server { address, admin, clients: None, child, _folder: folder })
     }
 }
 
@@ -110,6 +138,12 @@ impl Drop for Server {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    fs::write(&path, text)?;
+    Ok(path)
 }
 
 /// An address that nobody listens on at this moment.
