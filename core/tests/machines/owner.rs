@@ -67,14 +67,16 @@ fn a_channel_that_is_used_again_and_again_wants_to_be_looked_at_once() {
 #[test]
 fn a_tick_closes_only_so_many_and_the_others_stay_due() {
     const CHANNELS: usize = 2_500;
-    let config = session::Config { messages_per_second: 2 * CHANNELS as u32, ..hubs::session_config() };
-    let mut world = World::with(1, 1, Switches::PLAIN.hub(), config, hubs::shard_config());
+    let session = session::Config { messages_per_second: 2 * CHANNELS as u32, ..hubs::session_config() };
+    let shard = shard::Config { channels_max: CHANNELS, ..hubs::shard_config() };
+    let mut world = World::with(1, 1, Switches::PLAIN.hub(), session, shard);
     world.connect(0, 0, None);
     world.rest();
     for number in 0..CHANNELS {
         world.publish(0, &format!("c{number}"), "m");
         world.rest();
     }
+    assert_eq!(world.shard.len(), CHANNELS);
     world.now.mono_ms += CLOSE_MS;
     let mut left = Vec::new();
     while world.shard.next_tick_ms().is_some_and(|due_ms| due_ms <= world.now.mono_ms) {
