@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,8 +12,13 @@ use appsockets_proto::client::{
     ChannelPubRequest, ChannelSubscribeInfo, Envelope, EventType, PubRequestInfo, SubscribeRequest,
 };
 use prost::Message;
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
 use crate::frames;
+
+const UPGRADE: &str = "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: appsockets.v1.protobuf\r\n";
+const UPGRADED: &str = "HTTP/1.1 101";
 
 /// Which of the two servers is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,27 +27,51 @@ pub enum Target {
     AppSockets,
 }
 
-/// Bytes that a node has sent with the handshake and that were read with it.
-pub struct Connected {
-    pub tcp: TcpStream,
+/// A connection, and the bytes that a node has sent with the handshake and that were read with it.
+pub struct Connected<S = TcpStream> {
+    pub tcp: S,
     pub rest: Vec<u8>,
 }
 
 /// Connects and shakes hands. `path` is all that the servers look at.
 pub fn connect(address: SocketAddr, path: &str) -> Result<Connected> {
-    let mut tcp = TcpStream::connect(address)?;
+    request(dial(address)?, path, UPGRADE, UPGRADED)
+}
+
+/// The same over TLS, to a node whose certificate is for `localhost`.
+pub fn connect_secured(
+    address: SocketAddr,
+    path: &str,
+    config: Arc<ClientConfig>,
+) -> Result<Connected<StreamOwned<ClientConnection, TcpStream>>> {
+    let tls = ClientConnection::new(config, ServerName::try_from("localhost")?)?;
+    request(StreamOwned::new(tls, dial(address)?), path, UPGRADE, UPGRADED)
+}
+
+fn dial(address: SocketAddr) -> Result<TcpStream> {
+    let tcp = TcpStream::connect(address)?;
     tcp.set_nodelay(true)?;
     tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nhost: {address}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
-         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         sec-websocket-protocol: appsockets.v1.protobuf\r\n\r\n"
-    );
-    tcp.write_all(request.as_bytes())?;
+    Ok(tcp)
+}
+
+/// Connects by Server-Sent Events, and waits until the node says where the client stands in its channel.
+pub fn listen(address: SocketAddr, path: &str) -> Result<Connected> {
+    const STANDS: &[u8] = b"\"Position\"";
+    let mut connected = request(dial(address)?, path, "accept: text/event-stream\r\n", "HTTP/1.1 200")?;
+    while !connected.rest.windows(STANDS.len()).any(|window| window == STANDS) {
+        read_more(&mut connected.tcp, &mut connected.rest)?;
+    }
+    Ok(connected)
+}
+
+/// Sends a request, the first of its connection, and reads the head of the answer, which must begin so.
+fn request<S: Read + Write>(mut tcp: S, path: &str, headers: &str, expected: &str) -> Result<Connected<S>> {
+    tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n").as_bytes())?;
     let mut input = Vec::new();
     loop {
         if let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") {
-            if !input.starts_with(b"HTTP/1.1 101") {
+            if !input.starts_with(expected.as_bytes()) {
                 bail!("the server refused: {}", String::from_utf8_lossy(&input));
             }
             return Ok(Connected { tcp, rest: input.split_off(end + 4) });
@@ -50,25 +80,57 @@ pub fn connect(address: SocketAddr, path: &str) -> Result<Connected> {
     }
 }
 
-impl Connected {
+/// Connects one who hears a channel.
+pub fn subscriber(target: Target, address: SocketAddr, hub: &str, channel: u32) -> Result<Connected> {
+    match target {
+        Target::Raw => connect(address, &format!("/sub/{channel}")),
+        Target::AppSockets => {
+            let mut connected = connect(address, &format!("/hubs/{hub}/ws"))?;
+            connected.subscribe(&channel_name(channel))?;
+            Ok(connected)
+        }
+    }
+}
+
+/// Connects one who publishes.
+pub fn publisher(target: Target, address: SocketAddr, hub: &str) -> Result<TcpStream> {
+    match target {
+        Target::Raw => Ok(connect(address, "/pub")?.tcp),
+        Target::AppSockets => Ok(connect(address, &format!("/hubs/{hub}/ws"))?.tcp),
+    }
+}
+
+impl<S: Read + Write> Connected<S> {
     /// Subscribes, and waits until the node says so.
     pub fn subscribe(&mut self, channel: &str) -> Result<()> {
         let info = ChannelSubscribeInfo { channel: channel.to_owned(), timestamp: None, channel_serial: None };
-        let request = SubscribeRequest { req_id: 1, channels: vec![info] };
-        let mut frame = Vec::new();
-        frames::push_masked(&envelope(EventType::Subscribe, &request), &mut frame);
-        self.tcp.write_all(&frame)?;
+        self.send(EventType::Subscribe, &SubscribeRequest { req_id: 1, channels: vec![info] })?;
         self.wait_for(EventType::Subscribe)
+    }
+
+    pub fn send(&mut self, event: EventType, message: &impl Message) -> Result<()> {
+        let mut frame = Vec::new();
+        frames::push_masked(&envelope(event, message), &mut frame);
+        Ok(self.tcp.write_all(&frame)?)
     }
 
     /// Reads until an event of this kind has come.
     pub fn wait_for(&mut self, event: EventType) -> Result<()> {
+        self.next(event).map(drop)
+    }
+
+    /// The next message of this event; others are passed over.
+    pub fn receive<M: Message + Default>(&mut self, event: EventType) -> Result<M> {
+        Ok(M::decode(self.next(event)?.payload)?)
+    }
+
+    fn next(&mut self, event: EventType) -> Result<Envelope> {
         loop {
             while let Some(frame) = frames::first(&self.rest) {
                 let envelope = Envelope::decode(&self.rest[frame.start..frame.end])?;
                 self.rest.drain(..frame.end);
                 if envelope.event == event as i32 {
-                    return Ok(());
+                    return Ok(envelope);
                 }
             }
             read_more(&mut self.tcp, &mut self.rest)?;
@@ -113,12 +175,18 @@ pub fn published(target: Target, frame: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn envelope(event: EventType, message: &impl Message) -> Vec<u8> {
+/// The event of a frame that a node sent.
+pub fn event(frame: &[u8]) -> Option<EventType> {
+    EventType::try_from(i32::try_from(Fields(frame).find(1)?.number).ok()?).ok()
+}
+
+/// An encoded message with its event, not framed.
+pub fn envelope(event: EventType, message: &impl Message) -> Vec<u8> {
     Envelope { event: event as i32, payload: message.encode_to_vec().into() }.encode_to_vec()
 }
 
-fn read_more(tcp: &mut TcpStream, input: &mut Vec<u8>) -> Result<()> {
-    let mut chunk = [0; 4096];
+fn read_more(tcp: &mut impl Read, input: &mut Vec<u8>) -> Result<()> {
+    let mut chunk = [0; 16 << 10];
     let count = tcp.read(&mut chunk).context("the server does not answer")?;
     anyhow::ensure!(count > 0, "the server has closed the connection");
     input.extend_from_slice(&chunk[..count]);

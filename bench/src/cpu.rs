@@ -37,6 +37,37 @@ pub fn pss_bytes(pid: u32) -> Result<f64> {
     Ok(kilobytes * 1024.0)
 }
 
+/// The resident memory of a process, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Resident {
+    pub now: u64,
+    /// At most since it began, or since [`reset_peak`].
+    pub most: u64,
+}
+
+pub fn resident(pid: u32) -> Result<Resident> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process has ended")?;
+    let bytes = |name: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    };
+    Ok(Resident { now: bytes("VmRSS:")?, most: bytes("VmHWM:")? })
+}
+
+/// From now on the most that was resident is counted anew.
+pub fn reset_peak(pid: u32) -> Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("the peak of the memory can't be reset")
+}
+
+/// Lets every other thread go before this one.
+pub fn give_way() -> Result<()> {
+    const LAST: i32 = 19;
+    // SAFETY: setpriority only takes numbers; on Linux 0 is the calling thread.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LAST) };
+    anyhow::ensure!(result == 0, "this thread can't be made to give way");
+    Ok(())
+}
+
 /// Keeps this process, and those that it starts afterwards, on one core.
 pub fn pin(core: usize) -> Result<()> {
     // SAFETY: an all-zero set is a valid empty one, and the pointer is to it.

@@ -11,11 +11,11 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use crate::{
     Options,
-    client::{self, Target, channel_name, connect, push_publish},
+    client::{self, Target, push_publish},
     cpu::{self, CpuTime},
     frames,
     report::Measurement,
-    server::{LOAD_CORE, Server},
+    server::{HUB, LOAD_CORE, Server},
 };
 
 /// One shape of the load.
@@ -107,26 +107,19 @@ impl Load {
         let mut subscribers = Vec::new();
         for index in 0..shape.channels * shape.subscribers {
             let channel = index % shape.channels;
-            let connected = match target {
-                Target::Raw => connect(server.address, &format!("/sub/{channel}"))?,
-                Target::AppSockets => {
-                    let mut connected = connect(server.address, "/hubs/bench/ws")?;
-                    connected.subscribe(&channel_name(channel))?;
-                    connected
-                }
-            };
+            let connected = client::subscriber(target, server.address, HUB, channel)?;
             connected.tcp.set_nonblocking(true)?;
             let mut tcp = TcpStream::from_std(connected.tcp);
             poll.registry().register(&mut tcp, Token(subscribers.len()), Interest::READABLE)?;
             subscribers.push(Subscriber { tcp, channel, last: 0, input: connected.rest });
         }
-        let publisher = connect(server.address, if target == Target::Raw { "/pub" } else { "/hubs/bench/ws" })?;
-        publisher.tcp.set_nonblocking(true)?;
+        let publisher = client::publisher(target, server.address, HUB)?;
+        publisher.set_nonblocking(true)?;
         Ok(Load {
             target,
             shape,
             poll,
-            publisher: TcpStream::from_std(publisher.tcp),
+            publisher: TcpStream::from_std(publisher),
             subscribers,
             published: vec![0; shape.channels as usize],
             lacking: HashMap::new(),

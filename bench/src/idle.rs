@@ -2,14 +2,14 @@
 
 use std::{net::TcpStream, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use appsockets_proto::client::EventType;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
 
 use crate::{
     Options,
-    client::connect,
+    client::{self, connect, connect_secured},
     cpu::{self, pss_bytes},
     report::Measurement,
     server::{LOAD_CORE, SECRET, Server},
@@ -18,28 +18,44 @@ use crate::{
 /// A process may hold 20,000 descriptors on the machines that this was made for.
 const SIZES: [usize; 2] = [5_000, 19_000];
 
-/// What each session does before it is idle.
+/// What each session does before it is idle. A further transport is a kind here, and a way to open it in [`session`].
 #[derive(Clone, Copy)]
 enum Kind {
     Anonymous,
     Subscribed,
+    Secured,
+    Sse,
 }
+
+const KINDS: [(&str, Kind); 4] = [
+    ("anonymous", Kind::Anonymous),
+    ("authenticated, 1 subscription", Kind::Subscribed),
+    ("TLS, anonymous", Kind::Secured),
+    ("SSE, anonymous, 1 channel", Kind::Sse),
+];
 
 pub fn run(options: &Options) -> Result<()> {
     cpu::raise_descriptors();
     cpu::pin(LOAD_CORE)?;
     for size in SIZES {
-        for (name, kind) in [("anonymous", Kind::Anonymous), ("authenticated, 1 subscription", Kind::Subscribed)] {
+        for (name, kind) in KINDS {
             let (mut ours, mut floor) = (Vec::new(), Vec::new());
             for _ in 0..options.rounds.min(3) {
                 floor.push(measure(Server::raw(false)?, size, |server| Ok(connect(server.address, "/sub/0")?.tcp))?);
-                ours.push(measure(Server::node(&options.node)?, size, |server| session(server, kind))?);
+                ours.push(measure(node(options, kind)?, size, |server| session(server, kind))?);
             }
             let name = format!("idle {size} {name}: PSS per session");
             Measurement { name, unit: "bytes", values: ours, reference: floor }.print(options.json);
         }
     }
     Ok(())
+}
+
+fn node(options: &Options, kind: Kind) -> Result<Server> {
+    match kind {
+        Kind::Anonymous | Kind::Subscribed | Kind::Sse => Server::node(&options.node),
+        Kind::Secured => Server::secured(&options.node),
+    }
 }
 
 fn measure(server: Server, size: usize, open: impl Fn(&Server) -> Result<TcpStream>) -> Result<f64> {
@@ -69,14 +85,26 @@ fn settle(server: &Server) -> Result<()> {
 }
 
 fn session(server: &Server, kind: Kind) -> Result<TcpStream> {
-    let mut connected = match kind {
-        Kind::Anonymous => connect(server.address, "/hubs/bench/ws")?,
-        Kind::Subscribed => connect(server.address, &format!("/hubs/bench/ws?token={}", token()?))?,
+    let connected = match kind {
+        Kind::Anonymous => {
+            let mut connected = connect(server.address, "/hubs/bench/ws")?;
+            connected.wait_for(EventType::SessionRestore)?;
+            connected
+        }
+        Kind::Subscribed => {
+            let mut connected = connect(server.address, &format!("/hubs/bench/ws?token={}", token()?))?;
+            connected.subscribe("idle")?;
+            connected
+        }
+        Kind::Secured => {
+            let config = server.clients.clone().context("the server does not speak TLS")?;
+            let mut connected = connect_secured(server.address, "/hubs/bench/ws", config)?;
+            connected.wait_for(EventType::SessionRestore)?;
+            // Nothing more is read or said, so the load need not keep its half of the session.
+            return Ok(connected.tcp.into_parts().1);
+        }
+        Kind::Sse => client::listen(server.address, "/hubs/bench/sse?channel=idle")?,
     };
-    match kind {
-        Kind::Anonymous => connected.wait_for(EventType::SessionRestore)?,
-        Kind::Subscribed => connected.subscribe("idle")?,
-    }
     Ok(connected.tcp)
 }
 

@@ -3,11 +3,16 @@
 //! Server and load are processes of their own, each pinned to a core. A benchmark runs both servers in turn, several
 //! times, so that what the machine does meanwhile falls on both.
 
+mod abuse;
 mod client;
 mod cpu;
 mod fanout;
+mod flow;
 mod frames;
 mod idle;
+mod latencies;
+mod latency;
+mod machines;
 mod raw;
 mod report;
 mod server;
@@ -29,11 +34,29 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// How long a delivery takes, beside a server that only writes
+    Latency {
+        #[command(flatten)]
+        options: Options,
+    },
     /// Memory for each idle session, beside a server that only accepts
     Idle {
         #[command(flatten)]
         options: Options,
     },
+    /// Memory for each session of the core, without sockets
+    Core {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// What a node and its clients go through while others misbehave
+    Abuse {
+        #[command(flatten)]
+        options: abuse::Options,
+    },
+    /// One measurement of the core; started by its benchmark
+    #[command(hide = true)]
+    CoreOnce { spread: machines::Spread },
     /// A reference server; started by the benchmarks
     #[command(hide = true)]
     Raw {
@@ -61,7 +84,11 @@ pub struct Options {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Fanout { options } => fanout::run(&options),
+        Command::Latency { options } => latency::run(&options),
         Command::Idle { options } => idle::run(&options),
+        Command::Core { options } => machines::run(&options),
+        Command::Abuse { options } => abuse::run(&options),
+        Command::CoreOnce { spread } => machines::run_once(spread),
         Command::Raw { batch } => raw::serve(batch),
     }
 }

@@ -1,8 +1,8 @@
 //! One line for each measurement.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// A figure, beside the same of the reference in the same run.
+/// A figure, beside the same of the reference in the same run. Where there is nothing to compare with, that is empty.
 pub struct Measurement {
     pub name: String,
     pub unit: &'static str,
@@ -12,23 +12,36 @@ pub struct Measurement {
 
 impl Measurement {
     pub fn print(&self, as_json: bool) {
-        let (value, reference) = (spread(&self.values), spread(&self.reference));
-        let pairs: Vec<_> = self.values.iter().zip(&self.reference).map(|(a, b)| a / b).collect();
-        let ratio = spread(&pairs);
-        if as_json {
-            let of = |(least, median, most): (f64, f64, f64)| json!({"min": least, "median": median, "max": most});
-            let line = json!({"name": self.name, "unit": self.unit, "value": of(value), "reference": of(reference), "ratio": of(ratio)});
-            return println!("{line}");
+        println!("{}", if as_json { self.json().to_string() } else { self.line() });
+    }
+
+    fn ratios(&self) -> Vec<f64> {
+        self.values.iter().zip(&self.reference).map(|(value, reference)| value / reference).collect()
+    }
+
+    fn json(&self) -> Value {
+        let of = |values: &[f64]| {
+            let (least, median, most) = spread(values);
+            json!({"min": least, "median": median, "max": most})
+        };
+        let mut line = json!({"name": self.name, "unit": self.unit, "value": of(&self.values)});
+        if !self.reference.is_empty() {
+            line["reference"] = of(&self.reference);
+            line["ratio"] = of(&self.ratios());
         }
-        let show = |(least, median, most): (f64, f64, f64)| format!("{median:>9.3} ({least:.3} to {most:.3})");
-        println!(
-            "{:<44} {:<6} {:<30} reference {:<30} ratio {}",
-            self.name,
-            self.unit,
-            show(value),
-            show(reference),
-            show(ratio)
-        );
+        line
+    }
+
+    fn line(&self) -> String {
+        let show = |values: &[f64]| {
+            let (least, median, most) = spread(values);
+            format!("{median:>9.3} ({least:.3} to {most:.3})")
+        };
+        let own = format!("{:<44} {:<6} {:<30}", self.name, self.unit, show(&self.values));
+        if self.reference.is_empty() {
+            return own;
+        }
+        format!("{own} reference {:<30} ratio {}", show(&self.reference), show(&self.ratios()))
     }
 }
 

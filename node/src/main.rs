@@ -1,9 +1,22 @@
 //! `appsockets-node`: see `appsockets-node --help`.
 
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf};
+#[cfg(target_os = "linux")]
+mod allocator;
+
+use std::{
+    io::IsTerminal,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
-use appsockets_node::{apply, config::Config, node::Node};
+use appsockets_node::{
+    apply,
+    config::{self, Config},
+    node::Node,
+    tls::{self, Tls},
+};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -50,9 +63,35 @@ enum Command {
         /// Resources, YAML.
         file: PathBuf,
     },
+    /// Looks at the configuration without starting a node, or shows what may be configured.
+    #[command(subcommand)]
+    Config(ConfigCommand),
 }
 
-fn main() -> anyhow::Result<()> {
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Says what is wrong with a configuration, with the environment variables as they are here.
+    Check {
+        /// The configuration file, YAML.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Prints every key with what it takes, its default and its meaning, as a table in Markdown.
+    Reference,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What went wrong is for administrators, so there is never a stack trace.
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(std::io::stderr)
@@ -63,22 +102,33 @@ fn main() -> anyhow::Result<()> {
     match command {
         None => runtime.block_on(serve(arguments)),
         Some(Command::Apply { data, file }) => runtime.block_on(apply::apply(&data, &file)),
+        Some(Command::Config(ConfigCommand::Check { config })) => check(config.as_deref()),
+        Some(Command::Config(ConfigCommand::Reference)) => {
+            print!("{}", config::reference());
+            Ok(())
+        }
     }
 }
 
+fn check(file: Option<&Path>) -> anyhow::Result<()> {
+    let config = Config::load(file, std::env::vars_os())?;
+    Tls::load("tls", &config.tls)?;
+    Tls::load("admin.tls", &config.admin.tls)?;
+    println!("{}: ok", file.map_or("the environment".into(), Path::to_string_lossy));
+    Ok(())
+}
+
 async fn serve(Serve { config, hubs, listen, admin, data, page }: Serve) -> anyhow::Result<()> {
-    let mut config = match config {
-        Some(path) => Config::read(&path)?,
-        None => Config::default(),
-    };
+    let mut config = Config::load(config.as_deref(), std::env::vars_os())?;
     config.listen = listen.unwrap_or(config.listen);
     config.admin.listen = admin.or(config.admin.listen);
     config.data = data.unwrap_or(config.data);
     config.page |= page;
     let (mut once, mut twice) = (Stop::listen()?, Stop::listen()?);
+    let secured = config.tls.certificate.is_some();
     let node = Node::start(config, hubs).await?;
     // The one line on standard output: whoever starts a node on port 0 learns the port from it.
-    println!("listening on http://{}", node.address());
+    println!("listening on {}://{}", tls::scheme(secured), node.address());
     tokio::select! {
         outcome = node.serve(once.asked()) => outcome,
         // Who asks again does not want to wait until the sessions have gone.

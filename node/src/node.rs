@@ -12,10 +12,11 @@ use appsockets_core::{
     session::{self, DRAIN_GRACE_MS},
     shard::{self, history::HistoryBounds},
 };
+use futures_util::future::join_all;
 use tokio::runtime;
 
 use crate::{
-    admin::{Admin, Server},
+    admin::{Admin, Listeners, Server},
     auth::Authenticator,
     config::Config,
     edge::{self, Connections, Worker, WorkerHandle, clock},
@@ -23,12 +24,15 @@ use crate::{
     http, secret,
     settings::{self, Settings},
     store::{self, MessageStore},
+    tls::Tls,
 };
 
 /// A node that serves.
 pub struct Node {
     shared: Arc<Shared>,
-    admin: Option<Server>,
+    admin: Admin,
+    listeners: Listeners,
+    tls: Vec<Arc<Tls>>,
     workers: Vec<Worker<Ticket, Mail>>,
     connections: Arc<Connections>,
     drain_ms: u32,
@@ -52,6 +56,8 @@ impl Node {
         if config.workers == 0 {
             config.workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256) as u16);
         }
+        let client_tls = Tls::load("tls", &config.tls)?;
+        let admin_tls = Tls::load("admin.tls", &config.admin.tls)?;
         let database = store::open(&config.data).await?;
         let settings = Settings::open(settings_options(&config, hubs), database.writer().clone()).await?;
         let shared = Arc::new(shared(&config, settings, MessageStore::new(database))?);
@@ -64,16 +70,18 @@ impl Node {
             let start = move |worker: WorkerHandle<Ticket, Mail>| {
                 (Engine::new(index as u16, shared.clone()), http::router(http::Node { shared, worker }))
             };
-            workers.push(edge::spawn(listener, edge_options(&config), connections.clone(), start)?);
+            let options = edge_options(&config, client_tls.clone());
+            workers.push(edge::spawn(listener, options, connections.clone(), start)?);
         }
         shared.connect(workers.iter().map(|worker| worker.handle.clone()).collect());
-        let admin = match config.admin_address() {
-            Some(address) => Some(Server::start(address, Admin::new(&config.admin, &shared, &connections)).await?),
-            None => None,
-        };
+        let tls: Vec<_> = client_tls.into_iter().chain(admin_tls.clone()).collect();
+        let admin = Admin::new(&config.admin, &shared, &connections, tls.clone());
+        let listeners = Listeners::start(&config, &admin, admin_tls).await?;
         Ok(Node {
             shared,
             admin,
+            listeners,
+            tls,
             workers,
             connections,
             drain_ms: config.engine.drain_ms,
@@ -90,7 +98,12 @@ impl Node {
 
     /// Where administrators connect.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(Server::address)
+        self.listeners.admin.as_ref().map(Server::address)
+    }
+
+    /// Where what watches the node connects, if that is another address.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.listeners.metrics.as_ref().map(Server::address)
     }
 
     /// Serves until `stop` comes, and then until the sessions are gone or their time is up. Fails if a part of the node
@@ -101,6 +114,7 @@ impl Node {
             error = self.watch_workers() => return Err(error),
             () = self.take_settings() => anyhow::bail!("the settings are no longer watched"),
             () = self.close_hubs() => {}
+            () = self.watch_certificates(), if !self.tls.is_empty() => {}
             () = self.remove_old_messages(), if self.retention_days > 0 => {}
         }
         self.drain().await;
@@ -128,6 +142,11 @@ impl Node {
             () = tell => {}
             () = self.shared.settings.watch() => {}
         }
+    }
+
+    /// Replaces certificates as their files change.
+    async fn watch_certificates(&self) {
+        join_all(self.tls.iter().map(|tls| tls.watch())).await;
     }
 
     /// Closes hubs that nobody uses.
@@ -161,7 +180,7 @@ impl Node {
     /// Tells every session to connect elsewhere at a moment of its own, and waits for them to go.
     async fn drain(&self) {
         let spread_ms = self.drain_ms;
-        self.admin.iter().for_each(Server::drain);
+        self.admin.drain();
         self.workers.iter().for_each(|worker| worker.handle.drain());
         if self.connections.open() > 0 {
             tracing::info!(connections = self.connections.open(), spread_ms, "telling sessions to connect elsewhere");
@@ -269,13 +288,15 @@ fn shard_config(config: &Config) -> shard::Config {
     }
 }
 
-fn edge_options(config: &Config) -> edge::Options {
+fn edge_options(config: &Config, tls: Option<Arc<Tls>>) -> edge::Options {
     edge::Options {
         message_bytes_max: config.session.message_bytes_max,
         outbox_bytes_max: config.connection.ws.msg_send_buffer_size,
         sse_outbox_bytes_max: config.connection.sse.msg_buffer_size,
         header_timeout_ms: config.connection.header_timeout_ms,
         write_timeout_ms: config.connection.write_timeout_ms,
+        handshakes_max: config.connection.handshakes_max,
+        tls,
         ..edge::Options::default()
     }
 }

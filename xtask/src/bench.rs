@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: what the node costs, beside servers that do as little as can be done.
 
+use std::process::Command;
+
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
@@ -23,24 +25,36 @@ pub struct Options {
 enum Name {
     /// CPU time for each delivery
     Fanout,
+    /// How long a delivery takes at a fixed rate
+    Latency,
     /// Memory for each idle session
     Idle,
+    /// Memory for each session of the core, without sockets
+    Core,
 }
 
 /// Builds both optimised, and measures. Close everything else first: the figures are of this machine at this moment.
 pub fn run(options: &Options) -> Result<()> {
-    let packages = ["build", "--release", "--package", "appsockets-node", "--package", "appsockets-bench"];
-    process::run(&mut process::cargo(packages))?;
-    let release = root::target().join("release");
     let name = match options.name {
         Name::Fanout => "fanout",
+        Name::Latency => "latency",
         Name::Idle => "idle",
+        Name::Core => "core",
     };
-    let mut bench = process::program(release.join("appsockets-bench"), [name, "--node"]);
-    bench.arg(release.join("appsockets-node"));
+    let mut bench = program(name)?;
     bench.args(["--rounds", &options.rounds.to_string(), "--seconds", &options.seconds.to_string()]);
     if options.json {
         bench.arg("--json");
     }
     process::run(&mut bench)
+}
+
+/// Builds the load generator and the node, and names the one the other.
+pub fn program(command: &str) -> Result<Command> {
+    let packages = ["build", "--release", "--package", "appsockets-node", "--package", "appsockets-bench"];
+    process::run(&mut process::cargo(packages))?;
+    let release = root::target().join("release");
+    let mut bench = process::program(release.join("appsockets-bench"), [command, "--node"]);
+    bench.arg(release.join("appsockets-node"));
+    Ok(bench)
 }

@@ -22,5 +22,5 @@ pub fn run(options: &Options) -> Result<()> {
         test.arg("--release");
     }
     test.args(["--", "--nocapture"]);
-    process::run(test.env("APPSOCKETS_DURABILITY_ROUNDS", options.rounds.to_string()))
+    process::run(test.env("DURABILITY_ROUNDS", options.rounds.to_string()))
 }

@@ -1,11 +1,14 @@
 //! `cargo xtask generate`: the parts of the documents that follow from the code.
+//!
+//! What the core knows is checked by `cargo xtask lint`. The node's configuration is asked of the node, which takes a
+//! build of it, so there a test of the node sees to it that the document is fresh.
 
 use std::fs;
 
 use anyhow::{Context, Result};
 use appsockets_core::code;
 
-use crate::{region, root};
+use crate::{process, region, root};
 
 /// Writes the content of a region.
 type Write = fn() -> String;
@@ -14,14 +17,27 @@ type Write = fn() -> String;
 const DOCUMENTS: &[(&str, &[(&str, Write)])] =
     &[("docs/protocol.md", &[("error codes", code::error_table), ("close codes", code::close_table)])];
 
+/// The document with a region that the node prints, and its name.
+const CONFIGURATION: (&str, &str) = ("docs/configuration.md", "node configuration");
+
 pub fn run() -> Result<()> {
     let read = |path: &str| fs::read_to_string(root::root().join(path)).context("could not read it");
-    for document in documents(read)?.iter().filter(|document| document.is_stale()) {
+    let mut documents = documents(read)?;
+    documents.push(configuration(read)?);
+    for document in documents.iter().filter(|document| document.is_stale()) {
         fs::write(root::root().join(document.path), &document.fresh)
             .with_context(|| format!("could not write {}", document.path))?;
         eprintln!("wrote {}", document.path);
     }
     Ok(())
+}
+
+fn configuration(read: impl Fn(&str) -> Result<String>) -> Result<Document> {
+    let (path, name) = CONFIGURATION;
+    let current = read(path).context(path)?;
+    let mut node = process::cargo(["run", "--quiet", "--package", "appsockets-node", "--", "config", "reference"]);
+    let fresh = region::replace(&current, name, &process::output(&mut node)?).context(path)?;
+    Ok(Document { path, current, fresh })
 }
 
 /// A document as it is and as it ought to be.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+mod abuse;
 mod autobahn;
 mod bench;
 mod dev;
@@ -18,6 +19,7 @@ mod process;
 mod region;
 mod root;
 mod rules;
+mod schemathesis;
 mod sim;
 mod test;
 mod tools;
@@ -42,12 +44,16 @@ enum Command {
     Generate,
     /// Let the Autobahn suite judge the WebSocket framing
     Autobahn(autobahn::Options),
+    /// Let Schemathesis ask the administration everything that its description allows
+    Schemathesis(schemathesis::Options),
     /// Feed the decoders with chance
     Fuzz(fuzz::Options),
     /// Let whole clusters go wrong in every way, and judge what clients get
     Sim(sim::Options),
     /// Measure what the node costs, beside servers that do as little as can be done
     Bench(bench::Options),
+    /// Misbehave towards a node, and watch its memory and its other clients
+    Abuse(abuse::Options),
     /// Kill a node again and again, and look for what it had acknowledged
     Durability(durability::Options),
 }
@@ -67,9 +73,11 @@ fn main() -> ExitCode {
         Command::Lint(options) => lint::run(&options),
         Command::Generate => generate::run(),
         Command::Autobahn(options) => autobahn::run(&options),
+        Command::Schemathesis(options) => schemathesis::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Abuse(options) => abuse::run(&options),
         Command::Durability(options) => durability::run(&options),
     };
     match outcome {

@@ -19,9 +19,9 @@ pub struct Need {
 }
 
 pub const C_COMPILER: Need = Need {
-    name: "a C compiler (SQLite is built from source)",
+    name: "a C compiler and make (SQLite and jemalloc are built from source)",
     packages: &["build-essential"],
-    is_there: || process::works("cc", &["--version"]),
+    is_there: || process::works("cc", &["--version"]) && process::works("make", &["--version"]),
 };
 pub const PYTHON: Need = Need {
     name: "Python 3 with venv",

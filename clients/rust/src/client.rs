@@ -56,10 +56,16 @@ impl Client {
     /// Subscribes. What comes of the channel begins with a Position, or ends with the reason why there is none. One client
     /// has at most one subscription to a channel at a time. Fails with [`Error::Closed`].
     pub async fn subscribe(&self, channel: impl Into<String>) -> Result<Subscription, Error> {
-        let (sender, events) = mpsc::channel(self.shared.buffer);
-        let id = self.shared.last_id.fetch_add(1, Ordering::Relaxed);
-        self.command(Command::Subscribe { id, channel: channel.into(), sender }).await?;
-        Ok(Subscription { id, events, client: self.clone() })
+        self.open(channel.into(), None).await
+    }
+
+    /// The same, beginning after a serial that the application knows of an earlier subscription.
+    pub async fn subscribe_since(
+        &self,
+        channel: impl Into<String>,
+        serial: impl Into<String>,
+    ) -> Result<Subscription, Error> {
+        self.open(channel.into(), Some(serial.into())).await
     }
 
     /// Publishes, and waits for the node to accept it. Publishes go out in the order in which these futures are first
@@ -108,6 +114,13 @@ impl Client {
     /// Why the client has ended, if it has.
     pub fn ended(&self) -> Option<&End> {
         self.shared.end.get()
+    }
+
+    async fn open(&self, channel: String, since: Option<String>) -> Result<Subscription, Error> {
+        let (sender, events) = mpsc::channel(self.shared.buffer);
+        let id = self.shared.last_id.fetch_add(1, Ordering::Relaxed);
+        self.command(Command::Subscribe { id, channel, since, sender }).await?;
+        Ok(Subscription { id, events, client: self.clone() })
     }
 
     async fn ask(&self, wish: Wish) -> Result<Answer, Error> {

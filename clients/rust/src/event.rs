@@ -38,11 +38,14 @@ pub enum End {
     #[error("the client was closed")]
     Closed,
     /// The node closed the session with a code that forbids to reconnect (4100 to 4199).
-    #[error("the node closed the session with {code}: {message}")]
-    Code { code: u16, message: String },
-    /// The node refused to open a connection, with this HTTP status (400, 401, 403 or 404).
-    #[error("the node refused the connection with status {0}")]
-    Refused(u16),
+    #[error("the node closed the session: {name} ({code}): {message}")]
+    Code { code: u16, name: String, message: String },
+    /// The node refused to open a connection.
+    #[error("the node refused the connection with {0}")]
+    Refused(Refusal),
+    /// No connection could be made in as many attempts as [`crate::Options::first_attempts`] allows, and why the last failed.
+    #[error("no node could be reached: {0}")]
+    Unreachable(String),
     /// The credentials of [`crate::Options`], or the last that worked, were not accepted.
     #[error("the credentials were not accepted: {0}")]
     Credentials(Failure),
@@ -57,6 +60,15 @@ pub struct Failure {
     pub message: String,
     /// Whether the same request may work later.
     pub retry: bool,
+}
+
+/// How a node refuses to open a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Of HTTP.
+    pub status: u16,
+    /// What the node says of it, unless something before the node has answered.
+    pub failure: Option<Failure>,
 }
 
 /// Why a request did not succeed.
@@ -91,6 +103,8 @@ pub struct Publish {
     pub push: bool,
     /// New subscribers get it.
     pub retain: bool,
+    /// The idempotency key, 16 to 64 bytes, for an application that may itself publish the message again; else a random one.
+    pub key: Option<String>,
 }
 
 /// A publish was accepted.
@@ -103,6 +117,15 @@ pub struct Ack {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): {}", self.name, self.code, self.message)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.failure {
+            Some(failure) => failure.fmt(f),
+            None => write!(f, "status {}", self.status),
+        }
     }
 }
 

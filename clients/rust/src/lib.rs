@@ -46,5 +46,5 @@ pub use appsockets_proto::client::{
     AuthResponse, ChannelPublish, HistoryRequest, HistoryResponse, Position, PresenceMember,
 };
 pub use client::{Client, Subscription};
-pub use event::{Ack, End, Ended, Error, Event, Failure, Publish};
+pub use event::{Ack, End, Ended, Error, Event, Failure, Publish, Refusal};
 pub use options::{Credentials, Options};

@@ -12,6 +12,9 @@ pub struct Options {
     pub hub: String,
     /// Shown in each new session.
     pub credentials: Option<Credentials>,
+    /// How often it is tried to connect for the first time before the client ends with [`crate::End::Unreachable`]; without
+    /// it there is no end to that. Whoever was connected once always tries to be so again.
+    pub first_attempts: Option<u32>,
     /// The wait before the second attempt to reconnect; the first is made at once. Each further one waits twice as long.
     pub backoff_first: Duration,
     /// The longest wait. Of each wait a random part between half and all is taken.
@@ -41,6 +44,7 @@ impl Options {
             url: url.into(),
             hub: hub.into(),
             credentials: None,
+            first_attempts: None,
             backoff_first: Duration::from_secs(1),
             backoff_max: Duration::from_secs(30),
             queue: 1_000,

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    event::{End, Error, Event, Publish},
+    event::{End, Ended, Error, Event, Publish},
     machine::{Answer, Input, Machine, Output, Step},
     options::{Credentials, Options},
     task::link::{Heard, Link},
@@ -26,7 +26,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub enum Command {
-    Subscribe { id: u64, channel: String, sender: mpsc::Sender<Event> },
+    Subscribe { id: u64, channel: String, since: Option<String>, sender: mpsc::Sender<Event> },
     Ask { wish: Wish, reply: Reply },
     Close,
 }
@@ -94,9 +94,16 @@ impl Task {
             self.take(happening);
         }
         drop(timeout(FAREWELL, self.link.finish()).await);
-        let Task { readers, backlog, commands, replies, .. } = self;
+        let Task { readers, backlog, mut commands, replies, end, .. } = self;
         // From here on the handles see that the client has ended; the readers still get what waits for them.
-        drop((commands, replies));
+        commands.close();
+        drop(replies);
+        while let Some(command) = commands.recv().await {
+            // Whoever subscribed too late for the machine hears why as well.
+            if let (Command::Subscribe { sender, .. }, Some(end)) = (command, end.get()) {
+                drop(sender.try_send(Event::Ended(Ended::Client(end.clone()))));
+            }
+        }
         for (id, event) in backlog {
             if let Some(reader) = readers.get(&id) {
                 drop(reader.send(event).await);
@@ -148,9 +155,9 @@ impl Task {
     fn command(&mut self, command: Command) {
         let (wish, reply) = match command {
             Command::Close => return self.input(Input::Close),
-            Command::Subscribe { id, channel, sender } => {
+            Command::Subscribe { id, channel, since, sender } => {
                 self.readers.insert(id, sender);
-                return self.input(Input::Subscribe { id, channel });
+                return self.input(Input::Subscribe { id, channel, since });
             }
             Command::Ask { wish, reply } => (wish, reply),
         };
@@ -158,8 +165,8 @@ impl Task {
         let token = self.last_token;
         self.replies.insert(token, reply);
         self.input(match wish {
-            Wish::Publish(publish) => {
-                let key = format!("{:016x}{:016x}", random(), random());
+            Wish::Publish(mut publish) => {
+                let key = publish.key.take().unwrap_or_else(|| format!("{:016x}{:016x}", random(), random()));
                 Input::Publish { token, publish, key }
             }
             Wish::History(request) => Input::History { token, request },

@@ -3,6 +3,7 @@
 pub mod compile;
 pub mod entry;
 pub mod hub;
+pub mod object;
 pub mod origin;
 pub mod problem;
 pub mod resource;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{ResourceId, ResourceKind};
+use super::{
+    entry::{ResourceId, ResourceKind},
+    object::{object, optional},
+};
 
 /// One resource: its kind, whose it is, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,22 +17,36 @@ pub enum Resource {
     /// A hub's own settings; the name is the hub's.
     Hub {
         name: String,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "object")]
         spec: HubSpec,
     },
     /// A named set of switches for channels.
     ChannelRules {
         hub: String,
         name: String,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "object")]
         spec: ChannelRulesSpec,
     },
     /// Binds the channels whose name begins with `<name>:` to channel rules.
-    Namespace { hub: String, name: String, spec: BindingSpec },
+    Namespace {
+        hub: String,
+        name: String,
+        #[serde(deserialize_with = "object")]
+        spec: BindingSpec,
+    },
     /// Binds one channel to channel rules.
-    Channel { hub: String, name: String, spec: BindingSpec },
+    Channel {
+        hub: String,
+        name: String,
+        #[serde(deserialize_with = "object")]
+        spec: BindingSpec,
+    },
     /// How the hub authenticates its clients; one for each hub, so its name is the hub's.
-    AuthProvider { hub: String, spec: AuthProviderSpec },
+    AuthProvider {
+        hub: String,
+        #[serde(deserialize_with = "object")]
+        spec: AuthProviderSpec,
+    },
 }
 
 impl Resource {
@@ -59,6 +76,7 @@ pub struct HubSpec {
     /// Origins of pages that may connect: `https://shop.example`, `https://*.shop.example`, or `*`. Empty: the origin
     /// must be the node's own host. Programs, which send no Origin, are not concerned.
     pub allowed_origins: Vec<String>,
+    #[serde(deserialize_with = "object")]
     pub limits: LimitsSpec,
 }
 
@@ -122,7 +140,9 @@ pub struct BindingSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct AuthProviderSpec {
+    #[serde(deserialize_with = "optional")]
     pub http: Option<HttpProviderSpec>,
+    #[serde(deserialize_with = "optional")]
     pub jwt: Option<JwtSpec>,
 }
 
@@ -178,6 +198,11 @@ mod tests {
             r#"{"kind":"AuthProvider","hub":"a","spec":{"http":{"url":"https://a","x":1}}}"#,
             r#"{"kind":"AuthProvider","hub":"a","spec":{"jwt":{"key":"x"}}}"#,
             r#"{"kind":"Pod","name":"a"}"#,
+            // By itself serde would read these in the order of the fields.
+            r#"{"kind":"Hub","name":"a","spec":[true]}"#,
+            r#"{"kind":"Hub","name":"a","spec":{"limits":[1]}}"#,
+            r#"{"kind":"Channel","hub":"a","name":"c","spec":["r"]}"#,
+            r#"{"kind":"AuthProvider","hub":"a","spec":{"jwt":[null,null,"https://a.example"]}}"#,
         ] {
             assert!(serde_json::from_str::<Resource>(json).is_err(), "{json}");
         }

@@ -3,9 +3,15 @@
 use super::Shard;
 use crate::{
     channel::ChannelKey,
-    shard::{request::Effect, slot::Role},
+    shard::{request::Effect, slot::Role, takeup::TakeUp},
     time::Now,
 };
+
+/// Channels that one tick looks at. What a million of them have to say when they close together would keep a worker from
+/// everything else, and all of it would wait in memory.
+const TICK_CHANNELS_MAX: usize = 1_000;
+/// Room that may stay, whatever is in it.
+const SPARE_MIN: usize = 1_024;
 
 impl Shard {
     /// Sends out what the turn brought.
@@ -24,8 +30,10 @@ impl Shard {
     }
 
     /// Does what is due: occupancy counts, the end of what waits too long, and the closing of channels that nobody uses.
+    /// It looks at so many channels at once; the others stay due.
     pub fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        while let Some(key) = self.wakeups.pop_due(now.mono_ms) {
+        for _ in 0..TICK_CHANNELS_MAX {
+            let Some(key) = self.wakeups.pop_due(now.mono_ms) else { break };
             if let Some(slot) = self.slots.get_mut(&key) {
                 slot.wake_ms = None;
                 self.tick_one(now, &key, effects);
@@ -104,5 +112,68 @@ impl Shard {
         }
         self.takeup.waiting.remove(key);
         self.takeup.uncopied.remove(key);
+        self.give_back();
+    }
+
+    /// Lets go of room that many channels have left behind. Each time at most half of it stays, so that what it costs to
+    /// move those that are there is little for each of those that went.
+    fn give_back(&mut self) {
+        let is_sparse = |len: usize, capacity: usize| capacity > SPARE_MIN && len < capacity / 4;
+        if is_sparse(self.slots.len(), self.slots.capacity()) {
+            self.slots.shrink_to(2 * self.slots.len());
+        }
+        let TakeUp { waiting, uncopied, .. } = &mut self.takeup;
+        for keys in [waiting, uncopied] {
+            if is_sparse(keys.len(), keys.capacity()) {
+                keys.shrink_to(2 * keys.len());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SPARE_MIN, Shard};
+    use crate::{
+        channel::ChannelKey,
+        shard::{Config, history::HistoryBounds},
+        time::Now,
+    };
+
+    const NOW: Now = Now { mono_ms: 0, unix_ms: 0 };
+    const CONFIG: Config = Config {
+        node: 0,
+        generation: 1,
+        index: 0,
+        count: 1,
+        seed: 1,
+        history: HistoryBounds { messages_max: 0, bytes_max: 0, unseen_max: 0 },
+        retain_ms: 0,
+        close_ms: 0,
+        occupancy_ms: 0,
+        hold_ms: 0,
+        restore_ms: 0,
+        waiting_max: 0,
+        held_max: 0,
+        channels_max: 0,
+    };
+
+    #[test]
+    fn room_goes_with_the_channels_and_is_seldom_made_anew() {
+        let mut shard = Shard::alone(NOW, CONFIG);
+        let keys: Vec<_> = (0..100_000).map(|number| ChannelKey::new("shop", number.to_string())).collect();
+        for key in &keys {
+            shard.slots.entry(key.clone()).or_default();
+            shard.takeup.uncopied.insert(key.clone());
+        }
+        let (most, mut moved) = (shard.slots.capacity(), 0);
+        for key in &keys {
+            let before = shard.slots.capacity();
+            shard.remove(key);
+            // A place may be lost with a channel until the next move; a move makes it half at most.
+            moved += usize::from(shard.slots.capacity() < before / 2 + 1) * shard.slots.len();
+        }
+        assert!(moved <= most, "{moved} were moved for {most}");
+        assert!(shard.slots.capacity() <= 2 * SPARE_MIN && shard.takeup.uncopied.capacity() <= 2 * SPARE_MIN);
     }
 }

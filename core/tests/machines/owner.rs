@@ -1,12 +1,15 @@
 //! How long a channel stays open at its owner.
 
-use appsockets_core::{session::request::PublishInfo, shard};
+use appsockets_core::{
+    session::{self, request::PublishInfo},
+    shard,
+};
 
 use crate::{
-    hubs::{self, CLOSE_MS, OCCUPANCY_MS, RETAIN_MS},
+    hubs::{self, CLOSE_MS, OCCUPANCY_MS, RETAIN_MS, Switches},
     ledger::KEY_MS,
     recovery::{connected, connected_to},
-    world::acts::info,
+    world::{World, acts::info},
 };
 
 fn retain(text: &str) -> PublishInfo {
@@ -59,6 +62,29 @@ fn a_channel_that_is_used_again_and_again_wants_to_be_looked_at_once() {
         Some(())
     });
     assert_eq!(due.count(), 1);
+}
+
+#[test]
+fn a_tick_closes_only_so_many_and_the_others_stay_due() {
+    const CHANNELS: usize = 2_500;
+    let session = session::Config { messages_per_second: 2 * CHANNELS as u32, ..hubs::session_config() };
+    let shard = shard::Config { channels_max: CHANNELS, ..hubs::shard_config() };
+    let mut world = World::with(1, 1, Switches::PLAIN.hub(), session, shard);
+    world.connect(0, 0, None);
+    world.rest();
+    for number in 0..CHANNELS {
+        world.publish(0, &format!("c{number}"), "m");
+        world.rest();
+    }
+    assert_eq!(world.shard.len(), CHANNELS);
+    world.now.mono_ms += CLOSE_MS;
+    let mut left = Vec::new();
+    while world.shard.next_tick_ms().is_some_and(|due_ms| due_ms <= world.now.mono_ms) {
+        world.shard.tick(world.now, &mut Vec::new());
+        world.shard.end_turn(world.now, &mut Vec::new());
+        left.push(world.shard.len());
+    }
+    assert_eq!(left, [1_500, 500, 0]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use appsockets_core::{
     channel::ChannelKey,
     code::ErrorCode,
-    session::{check_channel, check_publish_form},
+    session::{ITEMS_MAX, check_channel, check_publish_form},
     settings::hub::Hub,
 };
 use axum::{
@@ -32,6 +32,9 @@ pub async fn publish(State(admin): State<Admin>, HubName(hub): HubName, Body(bod
     let hub = find(&admin, &hub)?;
     let publishes =
         codec::decode_publishes(&body).map_err(|error| Problem { code: error.code, detail: Some(error.detail) })?;
+    if publishes.len() > ITEMS_MAX {
+        return Err(ErrorCode::MessageTooLarge.into());
+    }
     Ok(answer(&publish_all(admin.shared(), &hub.id, publishes, check_publish_form).await))
 }
 

@@ -1,20 +1,29 @@
 //! The node's figures in the text format of Prometheus.
 
-use std::fmt::{Display, Write};
+use std::{
+    fmt::{Display, Write},
+    sync::Arc,
+};
 
 use appsockets_core::{channel::HubId, code::ErrorCode};
 use axum::{extract::State, http::header, response::IntoResponse};
 
 use super::Admin;
-use crate::engine::meters::{Figure, Meters};
+use crate::{
+    engine::meters::{Figure, Meters},
+    settings::Settings,
+    tls::Tls,
+};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let mut text = Text::default();
     connections(&admin, &mut text);
+    tls(&admin.0.tls, &mut text);
     workers(&admin.shared().meters, &mut text);
     outcomes(&admin.shared().meters, &mut text);
+    settings(&admin.shared().settings, &mut text);
     hubs(admin.shared().hubs.connected(), admin.0.metric_hubs_max, &mut text);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text.0)
 }
@@ -25,6 +34,14 @@ fn connections(admin: &Admin, text: &mut Text) {
     text.counter("connections_refused_total", "Connections refused because of the bound.", connections.refused());
     text.counter("connections_stalled_total", "Connections dropped because they took nothing.", connections.stalled());
     text.counter("connections_violated_total", "Connections that broke the protocol.", connections.violated());
+    text.counter("connections_late_total", "Connections dropped because no request came in time.", connections.late());
+}
+
+fn tls(listeners: &[Arc<Tls>], text: &mut Text) {
+    let sum = |figure: fn(&Tls) -> u64| listeners.iter().map(|tls| figure(tls)).sum();
+    text.gauge("tls_handshakes", "TLS handshakes that are under way.", sum(Tls::handshakes));
+    text.counter("tls_handshakes_failed_total", "TLS handshakes that failed.", sum(Tls::handshakes_failed));
+    text.counter("tls_certificates_refused_total", "New certificates that can't be used.", sum(Tls::refused));
 }
 
 fn workers(meters: &Meters, text: &mut Text) {
@@ -47,6 +64,11 @@ fn outcomes(meters: &Meters, text: &mut Text) {
     text.counter("authentications_total", "Authentications that succeeded.", meters.authenticated());
     text.head("authentications_refused_total", "counter", "Authentications that failed, by code.");
     text.by_code("authentications_refused_total", meters.not_authenticated());
+}
+
+fn settings(settings: &Settings, text: &mut Text) {
+    text.gauge("hubs", "Hubs that there are.", settings.current().hubs.len() as u64);
+    text.counter("hubs_not_made_total", "Hubs not made for a client because of the bound.", settings.not_made());
 }
 
 /// The hubs with the most connections have a figure each, the rest one together: tenants may be many.

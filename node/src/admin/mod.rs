@@ -1,8 +1,9 @@
 //! What administrators do over HTTP, and what watches the node: resources, publishing, presence, health and metrics.
 //!
-//! Served on a listener of its own by the small runtime, so that nothing here takes time from a worker.
+//! Served on listeners of its own by the small runtime, so that nothing here takes time from a worker.
 
 mod health;
+mod listeners;
 mod messages;
 mod metrics;
 mod page;
@@ -26,6 +27,7 @@ use axum::{
 };
 use subtle::ConstantTimeEq;
 
+pub use listeners::Listeners;
 pub use server::Server;
 
 use crate::{
@@ -34,6 +36,7 @@ use crate::{
     edge::Connections,
     engine::Shared,
     http::{Problem, bearer},
+    tls::Tls,
 };
 
 /// The description of all that is served here.
@@ -51,17 +54,24 @@ struct Inner {
     connections: Arc<Connections>,
     token: Secret,
     metric_hubs_max: usize,
+    tls: Vec<Arc<Tls>>,
     draining: AtomicBool,
 }
 
 impl Admin {
-    /// The configured token must not be empty.
-    pub fn new(config: &AdminConfig, shared: &Arc<Shared>, connections: &Arc<Connections>) -> Admin {
+    /// The configured token must not be empty where administrators may connect. `tls` is what the listeners speak.
+    pub fn new(
+        config: &AdminConfig,
+        shared: &Arc<Shared>,
+        connections: &Arc<Connections>,
+        tls: Vec<Arc<Tls>>,
+    ) -> Admin {
         Admin(Arc::new(Inner {
             shared: shared.clone(),
             connections: connections.clone(),
             token: config.token.clone(),
             metric_hubs_max: config.metric_hubs_max,
+            tls,
             draining: AtomicBool::new(false),
         }))
     }
@@ -81,11 +91,19 @@ impl Admin {
         !own.is_empty() && bool::from(own.ct_eq(token.as_bytes()))
     }
 
+    /// All that administrators may ask for.
     fn router(self) -> Router {
         let guarded = guarded().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
         let guarded = guarded.route_layer(middleware::from_fn_with_state(self.clone(), administrators_only));
         let open = open().into_iter().fold(guarded, |router, (path, methods)| router.route(path, methods));
         open.fallback(nothing_here).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(self)
+    }
+
+    /// What watches the node may ask for no more than this.
+    fn metrics_router(self) -> Router {
+        let watching =
+            watching().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+        watching.fallback(nothing_here).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(self)
     }
 }
 
@@ -100,7 +118,8 @@ type Routes = Vec<(&'static str, MethodRouter<Admin>)>;
 fn guarded() -> Routes {
     use resources::{AuthProvider, Channels, Hubs, Namespaces, Rules};
     vec![
-        ("/v1/hubs", get(resources::hubs)),
+        ("/v1/hubs", resources::of_all_hubs::<Hubs>()),
+        ("/v1/auth-providers", resources::of_all_hubs::<AuthProvider>()),
         ("/v1/hubs/{hub}", resources::own::<Hubs>()),
         ("/v1/hubs/{hub}/auth-provider", resources::own::<AuthProvider>()),
         ("/v1/hubs/{hub}/channel-rules", resources::list::<Rules>()),
@@ -114,14 +133,15 @@ fn guarded() -> Routes {
     ]
 }
 
-/// For whoever reaches the listener: what watches a node shows no token.
+/// For whoever reaches the listener.
 fn open() -> Routes {
-    vec![
-        ("/healthz", get(|| async { "ok\n" })),
-        ("/readyz", get(health::ready)),
-        ("/metrics", get(metrics::metrics)),
-        ("/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) })),
-    ]
+    let description = get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) });
+    watching().into_iter().chain([("/openapi.json", description)]).collect()
+}
+
+/// What watches a node shows no token.
+fn watching() -> Routes {
+    vec![("/healthz", get(|| async { "ok\n" })), ("/readyz", get(health::ready)), ("/metrics", get(metrics::metrics))]
 }
 
 async fn administrators_only(State(admin): State<Admin>, request: Request, next: Next) -> Response {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 const ITEMS_MAX: usize = 1_000;
-const ITEMS_USUAL: usize = 100;
+const ITEMS_USUAL: Limit = Limit(100);
 
 /// Which part of a list is wanted.
 #[derive(Deserialize)]
@@ -13,14 +13,27 @@ const ITEMS_USUAL: usize = 100;
 pub struct Wanted {
     /// The name that came last so far.
     after: Option<String>,
-    /// Items at most, 1 to 1000; 100 unless given.
-    limit: Option<usize>,
+    limit: Option<Limit>,
+}
+
+/// Items at most.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "usize")]
+struct Limit(usize);
+
+impl TryFrom<usize> for Limit {
+    type Error = String;
+
+    fn try_from(items: usize) -> Result<Self, String> {
+        let fits = (1..=ITEMS_MAX).contains(&items);
+        fits.then_some(Limit(items)).ok_or_else(|| format!("1 to {ITEMS_MAX} items are given at a time"))
+    }
 }
 
 impl Wanted {
     /// One page of entries that come in the order of their names.
     pub fn page<'a>(&self, entries: impl Iterator<Item = &'a Entry>, show: impl Fn(&Entry) -> Value) -> Value {
-        let limit = self.limit.unwrap_or(ITEMS_USUAL).clamp(1, ITEMS_MAX);
+        let Limit(limit) = self.limit.unwrap_or(ITEMS_USUAL);
         let after = self.after.as_deref();
         let mut rest = entries.filter(|entry| after.is_none_or(|after| &*entry.id.name > after)).peekable();
         let page: Vec<&Entry> = rest.by_ref().take(limit).collect();

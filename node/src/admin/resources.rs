@@ -6,6 +6,7 @@ use appsockets_core::{
     code::ErrorCode,
     settings::{
         entry::{Entry, ResourceId, ResourceKind},
+        object::object,
         resource::Resource,
     },
 };
@@ -82,7 +83,10 @@ impl Kind for Channels {
 }
 
 fn read<T: DeserializeOwned>(spec: &[u8]) -> serde_json::Result<T> {
-    serde_json::from_slice(spec)
+    let mut text = serde_json::Deserializer::from_slice(spec);
+    let spec = object(&mut text)?;
+    text.end()?;
+    Ok(spec)
 }
 
 /// Of which a hub has one.
@@ -115,10 +119,13 @@ pub fn list<K: Kind>() -> MethodRouter<Admin> {
     })
 }
 
-pub async fn hubs(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Json<Value> {
-    let snapshot = admin.shared().settings.snapshot().await;
-    let entries = snapshot.entries().map(|entry| &**entry).filter(|entry| entry.id.kind == ResourceKind::Hub);
-    Json(wanted.page(entries, show))
+/// Those of all hubs, of a kind of which each has at most one.
+pub fn of_all_hubs<K: Kind>() -> MethodRouter<Admin> {
+    get(async |State(admin): State<Admin>, Query(wanted): Query<Wanted>| {
+        let snapshot = admin.shared().settings.snapshot().await;
+        let entries = snapshot.entries().map(|entry| &**entry).filter(|entry| entry.id.kind == K::KIND);
+        Json(wanted.page(entries, show))
+    })
 }
 
 /// The two names of a path, decoded.

@@ -1,4 +1,4 @@
-//! The listener for administrators.
+//! The listeners for administrators and for what watches the node.
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -10,6 +10,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
@@ -17,7 +18,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::Admin;
+use crate::tls::{self, Tls};
 
 /// Connections at a time; the others wait before their first byte.
 const CONNECTIONS_MAX: usize = 256;
@@ -30,29 +31,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until it is dropped.
 pub struct Server {
-    admin: Admin,
     address: SocketAddr,
     serving: JoinHandle<()>,
 }
 
 impl Server {
-    /// Begins to serve, on the runtime that this is called on.
-    pub async fn start(address: SocketAddr, admin: Admin) -> anyhow::Result<Server> {
+    /// Begins to serve, on the runtime that this is called on. `key` is the one that configures the address.
+    pub async fn start(
+        key: &str,
+        address: SocketAddr,
+        router: Router,
+        tls: Option<Arc<Tls>>,
+    ) -> anyhow::Result<Server> {
         let listener = TcpListener::bind(address).await;
-        let listener = listener.with_context(|| format!("admin.listen: {address} can't be listened on"))?;
+        let listener = listener.with_context(|| format!("{key}: {address} can't be listened on"))?;
         let address = listener.local_addr()?;
-        tracing::info!("Administrators connect to http://{address}.");
-        let serving = tokio::spawn(accept(listener, admin.clone().router()));
-        Ok(Server { admin, address, serving })
+        tracing::info!("{key}: {}://{address}", tls::scheme(tls.is_some()));
+        Ok(Server { address, serving: tokio::spawn(accept(listener, router, tls)) })
     }
 
+    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// From now on the node is not ready.
-    pub fn drain(&self) {
-        self.admin.drain();
     }
 }
 
@@ -62,12 +62,12 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router) {
+async fn accept(listener: TcpListener, router: Router, tls: Option<Arc<Tls>>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Closed by nobody, so this lasts as long as the task.
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(serve(stream, router.clone(), place))),
+            Ok((stream, _)) => drop(tokio::spawn(welcome(stream, router.clone(), tls.clone(), place))),
             Err(error) => {
                 tracing::warn!(%error, "an administrator's connection was not accepted");
                 time::sleep(ACCEPT_PAUSE).await;
@@ -76,7 +76,17 @@ async fn accept(listener: TcpListener, router: Router) {
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, _place: OwnedSemaphorePermit) {
+async fn welcome(stream: TcpStream, router: Router, tls: Option<Arc<Tls>>, _place: OwnedSemaphorePermit) {
+    match tls {
+        None => serve(stream, router).await,
+        Some(tls) => match tls.accept(stream, HEADER_TIMEOUT).await {
+            Ok(stream) => serve(stream, router).await,
+            Err(error) => tracing::debug!(%error, "an administrator's TLS handshake failed"),
+        },
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
     let service = TowerToHyperService::new(router.map_request(|request: Request<_>| request.map(Body::new)));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);

@@ -1,62 +1,50 @@
 //! What the administrator sets for authentication.
 
-use std::fmt;
+use std::{fmt, ops::RangeInclusive};
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
-/// Bounds and secrets of a node's authentication. Everything but the secret has a default.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct AuthConfig {
-    /// The `iss` of the tokens that this cluster makes. The same on every node.
-    pub issuer: String,
-    /// Signs the tokens of sessions; at least 32 bytes, the same on every node, and not the administrators' secret.
-    pub session_secret: Secret,
-    /// How long such a token is valid, in seconds.
-    pub token_ttl_s: u64,
-    /// Whether addresses that tenants chose may lead into private networks, wherever those are.
-    pub allow_private_addresses: bool,
-    /// Networks into which they may lead although they are private.
-    pub allowed_networks: Vec<IpNet>,
-    /// For one attempt from its lookup to the end of the answer, where the provider's own settings name no other.
-    pub timeout_ms: u64,
-    /// Attempts in all, 1 to 5.
-    pub attempts: u32,
-    /// The largest answer of a provider or of a key set.
-    pub response_bytes_max: usize,
-    /// Failures in a row after which a provider is left alone.
-    pub breaker_failures: u32,
-    /// For how long it is left alone.
-    pub breaker_open_ms: u64,
-    /// Calls of one hub at a time. Sixteen times as many may wait for their turn.
-    pub calls_in_flight_max: usize,
-    /// The least time between two fetches of a key set that is in use.
-    pub jwks_refresh_min_ms: u64,
-    /// The age at which a key set is fetched again.
-    pub jwks_max_age_ms: u64,
-    /// The age up to which an old key set serves while no newer one can be had.
-    pub jwks_stale_max_ms: u64,
-}
+use super::fetch::TIMEOUT_MS_MAX;
+use crate::config::section::section;
 
-impl Default for AuthConfig {
-    fn default() -> Self {
-        AuthConfig {
-            issuer: "appsockets".to_owned(),
-            session_secret: Secret::default(),
-            token_ttl_s: 900,
-            allow_private_addresses: false,
-            allowed_networks: Vec::new(),
-            timeout_ms: 2_000,
-            attempts: 2,
-            response_bytes_max: 64 * 1024,
-            breaker_failures: 5,
-            breaker_open_ms: 5_000,
-            calls_in_flight_max: 256,
-            jwks_refresh_min_ms: 10_000,
-            jwks_max_age_ms: 600_000,
-            jwks_stale_max_ms: 3_600_000,
-        }
+const POSITIVE: RangeInclusive<u64> = 1..=u64::MAX;
+/// The shortest secret that signs, in bytes.
+const SECRET_BYTES_MIN: u64 = 32;
+
+section! {
+    /// Bounds and secrets of a node's authentication.
+    pub struct AuthConfig {
+        /// The `iss` of the tokens that this cluster makes. The same on every node.
+        pub issuer: String = "appsockets".to_owned();
+        /// Signs the tokens of sessions; the same on every node, and not the administrators' token. Empty: made once,
+        /// and kept in the data folder as `session.secret`.
+        pub session_secret: Secret = Secret::default(), in SECRET_BYTES_MIN..=u64::MAX;
+        /// How long a session's token is valid, in seconds.
+        pub token_ttl_s: u64 = 900, in POSITIVE;
+        /// Whether addresses that tenants chose may lead into private networks, wherever those are.
+        pub allow_private_addresses: bool = false;
+        /// Private networks into which such addresses may lead even so.
+        pub allowed_networks: Vec<IpNet> = Vec::new();
+        /// For one attempt to reach a provider, from its lookup to the end of the answer, where the provider's own
+        /// settings name no other.
+        pub timeout_ms: u64 = 2_000, in 1..=TIMEOUT_MS_MAX;
+        /// How often a provider is tried in all.
+        pub attempts: u32 = 2, in 1..=5;
+        /// The largest answer of a provider or of a key set.
+        pub response_bytes_max: usize = 64 << 10, in POSITIVE;
+        /// Failures in a row after which a provider is left alone.
+        pub breaker_failures: u32 = 5, in POSITIVE;
+        /// For how long such a provider is left alone.
+        pub breaker_open_ms: u64 = 5_000;
+        /// Calls of one hub at a time. Sixteen times as many may wait for their turn.
+        pub calls_in_flight_max: usize = 256, in 1..=65_536;
+        /// The least time between two fetches of a key set that is in use.
+        pub jwks_refresh_min_ms: u64 = 10_000;
+        /// The age at which a key set is fetched again.
+        pub jwks_max_age_ms: u64 = 600_000;
+        /// The age up to which an old key set serves while no newer one can be had; not less than `jwksMaxAgeMs`.
+        pub jwks_stale_max_ms: u64 = 3_600_000;
     }
 }
 
@@ -64,12 +52,14 @@ impl AuthConfig {
     /// Fails with a sentence that names the field.
     pub(super) fn validate(&self) -> anyhow::Result<()> {
         anyhow::ensure!(!self.issuer.is_empty(), "auth.issuer must not be empty");
-        anyhow::ensure!(self.session_secret.bytes().len() >= 32, "auth.sessionSecret must have at least 32 bytes");
+        anyhow::ensure!(
+            self.session_secret.bytes().len() as u64 >= SECRET_BYTES_MIN,
+            "auth.sessionSecret must have at least 32 bytes"
+        );
         anyhow::ensure!(self.token_ttl_s > 0, "auth.tokenTtlS must be greater than 0");
         anyhow::ensure!(
-            (1..=super::fetch::TIMEOUT_MS_MAX).contains(&self.timeout_ms),
-            "auth.timeoutMs must be 1 to {}",
-            super::fetch::TIMEOUT_MS_MAX
+            (1..=TIMEOUT_MS_MAX).contains(&self.timeout_ms),
+            "auth.timeoutMs must be 1 to {TIMEOUT_MS_MAX}"
         );
         anyhow::ensure!((1..=5).contains(&self.attempts), "auth.attempts must be 1 to 5");
         anyhow::ensure!(self.response_bytes_max > 0, "auth.responseBytesMax must be greater than 0");
@@ -103,6 +93,13 @@ impl From<Vec<u8>> for Secret {
 impl From<String> for Secret {
     fn from(text: String) -> Self {
         Secret(text.into_bytes())
+    }
+}
+
+/// Not as it is: this is for showing a configuration.
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.0.is_empty() { "" } else { "(secret)" })
     }
 }
 

@@ -5,6 +5,7 @@ use mio::net::TcpStream;
 use super::{
     connections::Permit,
     queue::Queue,
+    secured::Secured,
     sse::Stream,
     ws::{Kind, Reader},
 };
@@ -24,7 +25,41 @@ pub(super) struct Conn {
 #[derive(Debug)]
 pub(super) enum Link {
     Socket(Socket),
+    /// Apart, so that sockets without TLS are as small as if there were none.
+    Secured(Box<Secured>),
     Stream(Arc<Stream>),
+}
+
+impl Conn {
+    /// Whether something is to be written to its socket.
+    pub fn has_unwritten(&self) -> bool {
+        !self.queue.is_empty() || self.link.wants_write()
+    }
+}
+
+impl Link {
+    /// Of a WebSocket.
+    pub fn socket(&self) -> Option<&Socket> {
+        match self {
+            Link::Socket(socket) => Some(socket),
+            Link::Secured(secured) => Some(&secured.socket),
+            Link::Stream(_) => None,
+        }
+    }
+
+    /// Of a WebSocket.
+    pub fn socket_mut(&mut self) -> Option<&mut Socket> {
+        match self {
+            Link::Socket(socket) => Some(socket),
+            Link::Secured(secured) => Some(&mut secured.socket),
+            Link::Stream(_) => None,
+        }
+    }
+
+    /// Whether TLS has something to say.
+    pub fn wants_write(&self) -> bool {
+        matches!(self, Link::Secured(secured) if secured.wants_write())
+    }
 }
 
 #[derive(Debug)]
@@ -62,12 +97,13 @@ pub(super) struct Flags {
 
 #[cfg(test)]
 mod tests {
-    use super::{Conn, Link, Reader};
+    use super::{Conn, Link, Reader, Socket};
 
     #[test]
     fn an_idle_connection_is_small() {
         println!("Conn {} bytes, Link {}, Reader {}", size_of::<Conn>(), size_of::<Link>(), size_of::<Reader>());
         assert!(size_of::<Conn>() <= 120);
+        assert_eq!(size_of::<Link>(), size_of::<Socket>(), "without TLS there is no room for it");
         assert!(size_of::<Reader>() <= 16);
     }
 }

@@ -18,6 +18,7 @@ pub struct Connections {
     refused: AtomicU64,
     stalled: AtomicU64,
     violated: AtomicU64,
+    late: AtomicU64,
 }
 
 impl Connections {
@@ -28,6 +29,7 @@ impl Connections {
             refused: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
             violated: AtomicU64::new(0),
+            late: AtomicU64::new(0),
         })
     }
 
@@ -49,6 +51,11 @@ impl Connections {
     /// How many WebSocket clients broke the protocol or a bound.
     pub fn violated(&self) -> u64 {
         self.violated.load(Ordering::Relaxed)
+    }
+
+    /// How many were dropped because no request came in time, or not all of its header, or of a handshake before it.
+    pub fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
     }
 
     pub(super) fn count_stalled(&self) {
@@ -104,6 +111,13 @@ impl Peer {
     /// The connection's place, for the WebSocket that it becomes.
     pub(super) fn take_permit(&self) -> Option<Permit> {
         self.0.permit.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The connection has ended because no request came in time, so its place is free.
+    pub(super) fn count_late(&self) {
+        if let Some(Permit(connections)) = self.take_permit().as_ref() {
+            connections.late.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn served_by(&self, task: AbortHandle) {

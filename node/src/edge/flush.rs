@@ -21,10 +21,10 @@ const JOINED_BYTES_MAX: usize = 64 << 10;
 const DIRECT_BYTES: usize = 16 << 10;
 
 /// What became of a queue.
-struct Written {
-    progress: bool,
+pub(super) struct Written {
+    pub progress: bool,
     /// The kernel took less than it was offered.
-    blocked: bool,
+    pub blocked: bool,
 }
 
 impl Outboxes {
@@ -45,9 +45,14 @@ impl Outboxes {
     /// Writes what waits for a WebSocket, as far as the kernel takes it.
     pub(super) fn write(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        let Link::Socket(socket) = &mut conn.link else { return };
         let id = ConnId { slot, generation: conn.generation };
-        match write_queue(&mut socket.tcp, &mut conn.queue, &mut self.pool, &mut self.joined) {
+        let (queue, pool, joined) = (&mut conn.queue, &mut self.pool, &mut self.joined);
+        let written = match &mut conn.link {
+            Link::Socket(socket) => write_queue(&mut socket.tcp, queue, pool, joined),
+            Link::Secured(secured) => secured.write(queue, pool, joined, conn.flags.closing),
+            Link::Stream(_) => return,
+        };
+        match written {
             Err(_) => self.broken(id),
             Ok(Written { progress, blocked: true }) => {
                 conn.flags.blocked = true;
@@ -84,7 +89,7 @@ impl Outboxes {
         let Some(conn) = self.get(id) else { return false };
         if !conn.flags.closing {
             let (waits, progress) = match &conn.link {
-                Link::Socket(_) => (conn.flags.blocked, false),
+                Link::Socket(_) | Link::Secured(_) => (conn.flags.blocked, false),
                 Link::Stream(stream) => {
                     let (queued, progress) = stream.progress();
                     (queued > 0, progress)
@@ -125,7 +130,7 @@ impl Outboxes {
             self.remove(id);
         } else if conn.flags.closing
             && !mem::replace(&mut conn.flags.shut, true)
-            && let Link::Socket(socket) = &conn.link
+            && let Some(socket) = conn.link.socket()
         {
             // Half-closed only, so that a client that still sends is not answered with a reset that eats our frames.
             // It fails only if the other end is gone already, which reading finds out.
@@ -138,7 +143,7 @@ impl Outboxes {
         let bound = self.options.outbox_bytes_max;
         if let Some(conn) = self.get(id)
             && conn.queue.bytes() <= bound
-            && let Link::Socket(socket) = &conn.link
+            && let Some(socket) = conn.link.socket()
             && (conn.flags.readable || socket.reader.has_kept())
         {
             self.list(id);
@@ -150,14 +155,7 @@ impl Outboxes {
 fn write_queue(tcp: &mut TcpStream, queue: &mut Queue, pool: &mut Pool, joined: &mut Vec<u8>) -> io::Result<Written> {
     let mut progress = false;
     while !queue.is_empty() {
-        let head = pool.head(queue);
-        let offer = if queue.is_single() || head.len() >= DIRECT_BYTES {
-            head
-        } else {
-            joined.clear();
-            pool.gather(queue, JOINED_BYTES_MAX, joined);
-            joined.as_slice()
-        };
+        let offer = offer(queue, pool, joined, JOINED_BYTES_MAX);
         let offered = offer.len();
         match tcp.write(offer) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -174,4 +172,15 @@ fn write_queue(tcp: &mut TcpStream, queue: &mut Queue, pool: &mut Pool, joined: 
         }
     }
     Ok(Written { progress, blocked: false })
+}
+
+/// What to write next: the head of the queue, or several small entries joined, at most so many bytes of them.
+pub(super) fn offer<'a>(queue: &Queue, pool: &'a Pool, joined: &'a mut Vec<u8>, bytes_max: usize) -> &'a [u8] {
+    let head = pool.head(queue);
+    if queue.is_single() || head.len() >= DIRECT_BYTES {
+        return head;
+    }
+    joined.clear();
+    pool.gather(queue, bytes_max, joined);
+    joined
 }

@@ -14,13 +14,22 @@ use futures_util::FutureExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpStream, sync::watch, time::sleep};
-use tower::Service;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::sleep,
+};
+use tower::Service as _;
 use tracing::{debug, warn};
 
 use super::{Connections, Options, Peer, worker::Phase};
+use crate::tls::Tls;
 
 const BACKLOG: i32 = 4096;
+/// What the kernel takes for a client beyond what the client has room for. Left alone it takes megabytes for each that
+/// does not read, which no bound of ours knows of, and which all go at once when those are dropped.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 /// How much hyper buffers for one connection: the header of a request, or of an answer what the kernel does not take.
 const HTTP_BUFFER_BYTES: usize = 16 << 10;
 /// Accepting fails when the process has no descriptors left, and would fail again at once.
@@ -35,9 +44,19 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Connections have it from their listener.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// What connections are served with.
+#[derive(Clone)]
+struct Service {
+    router: Router,
+    timeout: Duration,
+    phase: watch::Receiver<Phase>,
 }
 
 /// Accepts until the worker drains.
@@ -52,24 +71,53 @@ pub(super) async fn accept(
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "the listener can't be used"),
     };
-    let admission = phase.clone();
-    let admit = |stream, remote| admit(stream, remote, &router, &options, &connections, &admission);
+    let timeout = Duration::from_millis(options.header_timeout_ms);
+    let service = Service { router, timeout, phase: phase.clone() };
+    let handshakes = Handshakes::new(options.tls, options.handshakes_max);
+    let admit = |stream, remote, place| admit(stream, remote, place, &service, &connections);
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = async { (handshakes.place().await, listener.accept().await) } => accepted,
             () = left_running(&mut phase) => break,
         };
         match accepted {
-            Ok((stream, remote)) => admit(stream, remote),
-            Err(error) => {
+            (place, Ok((stream, remote))) => admit(stream, remote, place),
+            (_, Err(error)) => {
                 warn!(%error, "accepting a connection failed");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
     // Those that the kernel has already answered would be reset with the listener.
-    while let Some(Ok((stream, remote))) = listener.accept().now_or_never() {
-        admit(stream, remote);
+    while let Some((place, Ok((stream, remote)))) =
+        async { (handshakes.place().await, listener.accept().await) }.now_or_never()
+    {
+        admit(stream, remote, place);
+    }
+}
+
+/// Bounds the handshakes that are under way, if TLS is spoken.
+struct Handshakes {
+    tls: Option<Arc<Tls>>,
+    places: Arc<Semaphore>,
+}
+
+/// A handshake's place, until it is done.
+struct Place {
+    tls: Arc<Tls>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Handshakes {
+    fn new(tls: Option<Arc<Tls>>, max: u32) -> Handshakes {
+        Handshakes { tls, places: Arc::new(Semaphore::new(max as usize)) }
+    }
+
+    /// Waits until there is a place; none without TLS.
+    async fn place(&self) -> Option<Place> {
+        let tls = self.tls.clone()?;
+        // It fails only when the semaphore is closed, which nobody does.
+        Some(Place { tls, _permit: self.places.clone().acquire_owned().await.ok() })
     }
 }
 
@@ -77,48 +125,78 @@ pub(super) async fn accept(
 fn admit(
     stream: TcpStream,
     remote: SocketAddr,
-    router: &Router,
-    options: &Options,
+    place: Option<Place>,
+    service: &Service,
     connections: &Arc<Connections>,
-    phase: &watch::Receiver<Phase>,
 ) {
     let Some(permit) = connections.enter() else {
-        // As much of a courtesy as goes without waiting.
-        _ = stream.try_write(FULL);
+        if place.is_none() {
+            // As much of a courtesy as goes without waiting.
+            _ = stream.try_write(FULL);
+        }
         return;
     };
     if let Err(error) = stream.set_nodelay(true) {
         return debug!(%error, "the connection ended before it began");
     }
     let peer = Peer::new(remote, permit);
-    let timeout = Duration::from_millis(options.header_timeout_ms);
-    let task = tokio::spawn(serve(stream, router.clone(), peer.clone(), timeout, phase.clone()));
+    // Two kinds of task, so that one without TLS has no room for it.
+    let task = match place {
+        None => tokio::spawn(service.clone().serve(stream, peer.clone())),
+        Some(place) => tokio::spawn(service.clone().serve_secured(stream, peer.clone(), place)),
+    };
     peer.served_by(task.abort_handle());
 }
 
-/// Serves until the client has its last answer, or the connection is another protocol's.
-async fn serve(stream: TcpStream, router: Router, peer: Peer, timeout: Duration, mut phase: watch::Receiver<Phase>) {
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        let answer: <Router as Service<Request<Incoming>>>::Future = router.clone().call(request);
-        async move { Ok::<Response, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(timeout)
-        .max_buf_size(HTTP_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut serving = pin!(serving);
-    let result = tokio::select! {
-        result = serving.as_mut() => result,
-        () = left_running(&mut phase) => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+impl Service {
+    /// Serves after a handshake of TLS.
+    async fn serve_secured(self, stream: TcpStream, peer: Peer, place: Place) {
+        match place.tls.accept(stream, self.timeout).await {
+            Ok(stream) => {
+                drop(place);
+                self.serve(stream, peer).await;
+            }
+            Err(error) => {
+                debug!(%error, "a TLS handshake failed");
+                if error.kind() == io::ErrorKind::TimedOut {
+                    peer.count_late();
+                }
+            }
         }
-    };
-    if let Err(error) = result {
-        debug!(%error, "an HTTP connection ended early");
+    }
+
+    /// Serves until the client has its last answer, or the connection is another protocol's.
+    async fn serve<S>(self, stream: S, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Service { router, timeout, mut phase } = self;
+        let late = peer.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            let answer: <Router as tower::Service<Request<Incoming>>>::Future = router.clone().call(request);
+            async move { Ok::<Response, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+        });
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(timeout)
+            .max_buf_size(HTTP_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut serving = pin!(serving);
+        let result = tokio::select! {
+            result = serving.as_mut() => result,
+            () = left_running(&mut phase) => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = result {
+            debug!(%error, "an HTTP connection ended early");
+            if error.is_timeout() {
+                late.count_late();
+            }
+        }
     }
 }
 

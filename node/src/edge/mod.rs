@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A WebSocket leaves tokio after its handshake, so an idle one costs a `Conn` here and its buffers in the kernel, and
-//! neither a task nor a buffer of ours.
+//! neither a task nor a buffer of ours. One over TLS takes its `ServerConnection` along.
 
 use std::net::IpAddr;
 
@@ -27,6 +27,7 @@ mod options;
 mod outbox;
 mod queue;
 mod read;
+mod secured;
 mod sse;
 mod turn;
 mod worker;

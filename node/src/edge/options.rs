@@ -1,4 +1,8 @@
-/// The bounds of a worker. Bytes count encoded frames, times are milliseconds.
+use std::sync::Arc;
+
+use crate::tls::Tls;
+
+/// The bounds of a worker, and how it speaks to clients. Bytes count encoded frames, times are milliseconds.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The largest data message that a WebSocket client may send; a larger one ends the connection with 1009.
@@ -15,6 +19,10 @@ pub struct Options {
     pub close_timeout_ms: u64,
     /// How much mail may wait for the worker.
     pub mail_max: usize,
+    /// What TLS is spoken with; none: no TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// TLS handshakes that may be under way; while there are so many, no connection is accepted.
+    pub handshakes_max: u32,
 }
 
 impl Default for Options {
@@ -27,6 +35,8 @@ impl Default for Options {
             write_timeout_ms: 20_000,
             close_timeout_ms: 5_000,
             mail_max: 64 << 10,
+            tls: None,
+            handshakes_max: 1_000,
         }
     }
 }

@@ -108,7 +108,7 @@ impl Outboxes {
     pub fn queued_bytes(&self, id: ConnId) -> usize {
         match self.conns.get(id.slot as usize) {
             Some(conn) if conn.generation == id.generation => match &conn.link {
-                Link::Socket(_) => conn.queue.bytes(),
+                Link::Socket(_) | Link::Secured(_) => conn.queue.bytes(),
                 Link::Stream(stream) => stream.queued_bytes(),
             },
             _ => 0,
@@ -134,7 +134,7 @@ impl Outboxes {
             return self.told.retain(|told| *told != Told::Broken(id));
         };
         match &conn.link {
-            Link::Socket(_) => self.push(id, last()),
+            Link::Socket(_) | Link::Secured(_) => self.push(id, last()),
             Link::Stream(stream) => stream.end(),
         }
         if let Some(conn) = self.get(id) {
@@ -185,6 +185,17 @@ impl Outboxes {
         self.pool.push(&mut conn.queue, bytes);
         if !conn.flags.dirty && !conn.flags.blocked {
             conn.flags.dirty = true;
+            self.dirty.push(id.slot);
+        }
+    }
+
+    /// Has it written what TLS itself has to say, if there is anything.
+    pub(super) fn answer(&mut self, id: ConnId) {
+        if let Some(conn) = self.get(id)
+            && conn.link.wants_write()
+            && !conn.flags.blocked
+            && !mem::replace(&mut conn.flags.dirty, true)
+        {
             self.dirty.push(id.slot);
         }
     }

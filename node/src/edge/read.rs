@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     Closed, ConnId, Handler,
-    conn::{Conn, Link, Socket},
+    conn::{Conn, Link},
     turn::Driver,
     ws::{self, Item, Opcode, Reader, Violation},
 };
@@ -34,7 +34,8 @@ impl<H: Handler> Driver<H> {
         let Some(conn) = self.out.get(id) else { return };
         conn.flags.listed = false;
         let paused = !conn.flags.closing && conn.queue.bytes() > bound;
-        let Link::Socket(socket) = &mut conn.link else { return };
+        let secured = matches!(conn.link, Link::Secured(_));
+        let Some(socket) = conn.link.socket_mut() else { return };
         if paused {
             return;
         }
@@ -49,7 +50,7 @@ impl<H: Handler> Driver<H> {
         let mut scratch = mem::take(&mut self.scratch);
         match receive(conn, &mut scratch) {
             Ok(0) if conn.flags.ended => self.ended(id, now),
-            Ok(0) => {}
+            Ok(0) => self.read_on(id),
             Ok(_) if conn.flags.closing => self.read_on(id),
             Ok(count) => {
                 self.take_in(id, &mut scratch[..count], now);
@@ -58,6 +59,9 @@ impl<H: Handler> Driver<H> {
             Err(_) => self.broken(id, now),
         }
         self.scratch = scratch;
+        if secured {
+            self.out.answer(id);
+        }
     }
 
     /// Lists it again if the kernel may have more and its outbox allows it.
@@ -71,7 +75,7 @@ impl<H: Handler> Driver<H> {
     /// Hands over what the bytes say.
     fn take_in(&mut self, id: ConnId, mut input: &mut [u8], now: Now) {
         let max = self.out.options.message_bytes_max;
-        let Some(Conn { link: Link::Socket(socket), .. }) = self.out.get(id) else { return };
+        let Some(socket) = self.out.get(id).and_then(|conn| conn.link.socket_mut()) else { return };
         let mut reader = mem::replace(&mut socket.reader, Reader::new(max));
         let mut items = 0;
         let next = loop {
@@ -93,7 +97,7 @@ impl<H: Handler> Driver<H> {
             return;
         }
         reader.keep(input);
-        if let Some(Conn { link: Link::Socket(socket), .. }) = self.out.get(id) {
+        if let Some(socket) = self.out.get(id).and_then(|conn| conn.link.socket_mut()) {
             socket.reader = reader;
         }
         if items == 0 {
@@ -131,10 +135,7 @@ impl<H: Handler> Driver<H> {
     }
 
     fn kind(&mut self, id: ConnId) -> Option<ws::Kind> {
-        match &self.out.get(id)?.link {
-            Link::Socket(Socket { kind, .. }) => *kind,
-            Link::Stream(_) => None,
-        }
+        self.out.get(id)?.link.socket()?.kind
     }
 
     fn violated(&mut self, id: ConnId, violation: Violation, now: Now) {
@@ -155,7 +156,7 @@ impl<H: Handler> Driver<H> {
         let Some(conn) = self.out.get(id) else { return };
         if !conn.flags.closing {
             self.broken(id, now);
-        } else if conn.queue.is_empty() {
+        } else if !conn.has_unwritten() {
             self.out.remove(id);
         }
     }
@@ -171,7 +172,11 @@ impl<H: Handler> Driver<H> {
 
 /// One read. 0 means that there is nothing, or the end if the flag for it is set.
 fn receive(conn: &mut Conn, scratch: &mut [u8]) -> io::Result<usize> {
-    let Link::Socket(socket) = &mut conn.link else { return Ok(0) };
+    let socket = match &mut conn.link {
+        Link::Socket(socket) => socket,
+        Link::Secured(secured) => return secured.read(scratch, &mut conn.flags),
+        Link::Stream(_) => return Ok(0),
+    };
     match socket.tcp.read(scratch) {
         Ok(0) => {
             conn.flags.readable = false;

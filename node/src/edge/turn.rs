@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     Closed, ConnId, Handler, Opening, Outboxes, clock,
-    conn::Link,
+    conn::{Link, Socket},
     outbox::Told,
     sse::{Look, Notices},
     worker::{Arrival, Phase},
@@ -24,8 +24,9 @@ const EVENTS_PER_TURN: usize = 1024;
 const READS_PER_TURN: usize = 1024;
 const ARRIVALS_PER_TURN: usize = 256;
 const MAILS_PER_TURN: usize = 1024;
-/// Also the most that is read of one connection in a turn.
-const SCRATCH_BYTES: usize = 64 << 10;
+/// Also the most that is read of one connection in a turn. Hundreds of small messages fit in, and each client waits for
+/// those of all others, so more would let a few clients that flood the node delay everybody.
+const SCRATCH_BYTES: usize = 16 << 10;
 const SWEEP_INTERVAL_MS: u64 = 100;
 
 /// A worker at work.
@@ -162,7 +163,7 @@ impl<H: Handler> Driver<H> {
             let readable = event.is_readable() || hung_up;
             conn.flags.hung_up |= hung_up;
             conn.flags.readable |= readable;
-            let room = event.is_writable() && mem::take(&mut conn.flags.blocked) && !conn.queue.is_empty();
+            let room = event.is_writable() && mem::take(&mut conn.flags.blocked) && conn.has_unwritten();
             if room && !mem::replace(&mut conn.flags.dirty, true) {
                 self.out.dirty.push(id.slot);
             }
@@ -207,10 +208,8 @@ impl<H: Handler> Driver<H> {
         let Some(conn) = self.out.get(id) else { return };
         let opened = match &mut conn.link {
             Link::Stream(stream) => stream.open(id),
-            Link::Socket(socket) => {
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                self.poll.get_ref().registry().register(&mut socket.tcp, token(id), interest).is_ok()
-            }
+            Link::Socket(socket) => register_socket(self.poll.get_ref(), socket, id),
+            Link::Secured(secured) => register_socket(self.poll.get_ref(), &mut secured.socket, id),
         };
         if !opened {
             self.out.remove(id);
@@ -219,6 +218,7 @@ impl<H: Handler> Driver<H> {
         self.handler.opened(id, Opening { transport, remote, ticket }, now, &mut self.out);
         // There may be bytes that came with the handshake.
         self.out.list(id);
+        self.out.answer(id);
     }
 
     /// Looks at the streams that something happened to.
@@ -271,6 +271,11 @@ impl<H: Handler> Driver<H> {
 fn register(poll: Poll) -> io::Result<AsyncFd<Poll>> {
     // SAFETY: a `Poll` owns its descriptor until it is dropped, and the one in the `AsyncFd` is never replaced.
     Ok(unsafe { AsyncFd::register_with_interest(poll, Direction::READABLE) }?)
+}
+
+/// Whether the poll will tell of the socket.
+fn register_socket(poll: &Poll, socket: &mut Socket, id: ConnId) -> bool {
+    poll.registry().register(&mut socket.tcp, token(id), Interest::READABLE | Interest::WRITABLE).is_ok()
 }
 
 /// Fills up to the limit; whether it was reached.

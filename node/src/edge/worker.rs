@@ -17,11 +17,13 @@ use tokio::{
         watch,
     },
 };
+use tokio_rustls::server::TlsStream;
 
 use super::{
     Connections, Handler, MailError, Options, Outboxes, Peer, Transport,
     conn::{Link, Socket},
     http,
+    secured::Secured,
     sse::{self, Notices, Stream},
     turn::{Driver, Inlets},
     ws::{Handshake, Kind, Reader},
@@ -148,11 +150,11 @@ impl<T: Send + 'static, M: Send + 'static> WorkerHandle<T, M> {
         let Handshake { format, kind, upgrade, .. } = handshake;
         let (arrivals, peer, max) = (self.arrivals.clone(), peer.clone(), self.message_bytes_max);
         tokio::spawn(async move {
-            if let Some(socket) = leave_tokio(upgrade, kind, &peer, max).await {
+            if let Some(link) = leave_tokio(upgrade, kind, &peer, max).await {
                 let transport = Transport::WebSocket(format);
                 let remote = peer.remote().ip();
                 // Fails only when the worker ends, and the socket with it.
-                _ = arrivals.send(Arrival { link: Link::Socket(socket), transport, remote, ticket }).await;
+                _ = arrivals.send(Arrival { link, transport, remote, ticket }).await;
             }
         });
         response
@@ -193,12 +195,22 @@ impl<T: Send + 'static, M: Send + 'static> WorkerHandle<T, M> {
 }
 
 /// The bare socket of an upgraded connection, with what was read of it already.
-async fn leave_tokio(upgrade: OnUpgrade, kind: Option<Kind>, peer: &Peer, max: u32) -> Option<Socket> {
+async fn leave_tokio(upgrade: OnUpgrade, kind: Option<Kind>, peer: &Peer, max: u32) -> Option<Link> {
     let upgraded: Upgraded = upgrade.await.ok()?;
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    let tcp = parts.io.into_inner().into_std().ok()?;
+    let (tcp, session, read) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => (parts.io.into_inner(), None, parts.read_buf),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+            let (tcp, session) = parts.io.into_inner().into_inner();
+            (tcp, Some(session), parts.read_buf)
+        }
+    };
     let mut reader = Reader::new(max);
-    reader.keep(&parts.read_buf);
-    let tcp = mio::net::TcpStream::from_std(tcp);
-    Some(Socket { tcp, reader, kind, _permit: peer.take_permit() })
+    reader.keep(&read);
+    let tcp = mio::net::TcpStream::from_std(tcp.into_std().ok()?);
+    let socket = Socket { tcp, reader, kind, _permit: peer.take_permit() };
+    Some(match session {
+        Some(session) => Link::Secured(Box::new(Secured::new(socket, session))),
+        None => Link::Socket(socket),
+    })
 }

@@ -10,6 +10,8 @@ use appsockets_core::settings::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::Error;
 
+use crate::nearest::nearest;
+
 /// A document and where it lies in its file.
 #[derive(Debug, Default)]
 pub struct Document {
@@ -177,33 +179,15 @@ fn without_place(message: &str) -> String {
 }
 
 fn choice(written: &str, known: &[&str]) -> String {
-    match known.iter().map(|known| (distance(written, known), known)).min() {
-        Some((0..=2, nearest)) => format!("Write `{nearest}`."),
-        _ => format!("Write one of `{}`.", known.join("`, `")),
+    match nearest(written, known.iter().copied()) {
+        Some(nearest) => format!("Write `{nearest}`."),
+        None => format!("Write one of `{}`.", known.join("`, `")),
     }
-}
-
-/// How many letters one has to add, remove or replace to come from one text to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    // A longer text is nearer to nothing.
-    for (i, a) in from.chars().take(64).enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
-    use super::{distance, split};
+    use super::split;
 
     fn lines(text: &str) -> Vec<(usize, usize)> {
         split(text).into_iter().map(|document| (document.number, document.line)).collect()
@@ -225,24 +209,6 @@ mod tests {
             ("a: |\n ---\n----\n", vec![(1, 1)]),
         ] {
             assert_eq!(lines(text), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn distances() {
-        for (from, to, expected) in
-            [("", "", 0), ("", "ab", 2), ("ab", "", 2), ("hub", "Hub", 1), ("kitten", "sitting", 3), ("abc", "abc", 0)]
-        {
-            assert_eq!(distance(from, to), expected, "{from} {to}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_distance_is_one(from in "[ab]{0,6}", by in "[ab]{0,6}", to in "[ab]{0,6}") {
-            prop_assert_eq!(distance(&from, &to), distance(&to, &from));
-            prop_assert_eq!(distance(&from, &to) == 0, from == to);
-            prop_assert!(distance(&from, &to) <= distance(&from, &by) + distance(&by, &to));
         }
     }
 }

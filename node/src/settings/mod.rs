@@ -11,7 +11,14 @@ pub mod sqlite;
 
 pub use refusal::{OpenError, Refusal};
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use appsockets_core::{
     channel::is_valid_name,
@@ -76,6 +83,7 @@ pub struct Settings {
     sources: Mutex<Sources>,
     current: ArcSwap<Compiled>,
     changes: watch::Sender<Arc<Compiled>>,
+    not_made: AtomicU64,
 }
 
 impl Settings {
@@ -100,6 +108,7 @@ impl Settings {
             sources: Mutex::new(Sources::default()),
             current: ArcSwap::default(),
             changes: watch::Sender::default(),
+            not_made: AtomicU64::new(0),
         };
         settings.reload(&mut sources).await?;
         settings.publish(&mut sources);
@@ -182,11 +191,17 @@ impl Settings {
             return Ok(hub);
         }
         if sources.count(Source::Dynamic) >= self.options.dynamic_hubs_max {
+            self.not_made.fetch_add(1, Ordering::Relaxed);
             return Err(Refusal::TooManyDynamicHubs(self.options.dynamic_hubs_max));
         }
         let Change { before, after, done: entry } = self.table.create_dynamic(name, spec).await?;
         self.follow(&mut sources, before, after, entry).await?;
         self.hub(name).ok_or_else(not_found)
+    }
+
+    /// How often a hub was not made for a client because there are as many as may be.
+    pub fn not_made(&self) -> u64 {
+        self.not_made.load(Ordering::Relaxed)
     }
 
     /// Looks at the file and the database for ever: for a change by hand, by another process, or whose notice was lost.

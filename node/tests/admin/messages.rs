@@ -55,6 +55,8 @@ async fn what_can_not_be_asked_is_refused() {
     let body = json!({"publishes": [{"reqID": 1, "channel": "c", "event": "e"}]});
     server.post("/v1/hubs/none/publish", &body).await.is_refusal(404, "hub_not_found");
     server.post("/v1/hubs/filed/publish", "x").await.is_refusal(400, "bad_message");
+    let many = json!({"publishes": vec![json!({"channel": "c"}); 1_001]});
+    server.post("/v1/hubs/filed/publish", many).await.is_refusal(413, "message_too_large");
     server.get("/v1/hubs/none/presence?channel=c").await.is_refusal(404, "hub_not_found");
     server.get("/v1/hubs/filed/presence").await.is_refusal(400, "bad_message");
     server.get("/v1/hubs/filed/presence?channel=%00").await.is_refusal(400, "bad_channel");

@@ -48,6 +48,9 @@ async fn lists_come_in_pages() {
     assert_eq!((names(&first), &first["next"]), (vec!["a".into(), "b".into(), "c".into()], &json!("c")));
     let rest = server.get("/v1/hubs?limit=3&after=c").await.body;
     assert_eq!((names(&rest), &rest["next"]), (vec!["filed".into()], &json!(null)));
+    for limit in ["0", "1001", "x", "-1"] {
+        server.get(&format!("/v1/hubs?limit={limit}")).await.is_refusal(400, "bad_message");
+    }
 }
 
 #[tokio::test]
@@ -56,6 +59,9 @@ async fn everything_that_is_wrong_with_a_resource_is_told() {
     let wrong = server.put("/v1/hubs/shop", r#"{"allowAnonymus": true}"#).await;
     wrong.is_refusal(400, "resource_invalid");
     assert!(wrong.body["detail"].as_str().unwrap().contains("allowAnonymus"));
+    for spec in ["[true]", r#"{"limits": [1]}"#, "{} {}", ""] {
+        server.put("/v1/hubs/shop", spec).await.is_refusal(400, "resource_invalid");
+    }
     server.put("/v1/hubs/shop", OPEN).await.is_done();
     let wrong =
         server.put("/v1/hubs/shop/auth-provider", r#"{"http": {"url": "no"}, "jwt": {"secret": "short"}}"#).await;
@@ -84,6 +90,8 @@ async fn secrets_are_never_given_back() {
         assert_eq!(answer.body["spec"]["jwt"]["secret"], "(secret)");
         assert_eq!(answer.body["spec"]["http"]["headers"]["authorization"], "(secret)");
     }
+    let listed = server.get("/v1/auth-providers").await;
+    assert_eq!(listed.body, json!({"items": [shown.body], "next": null}));
     // What was read can be written again, but a header goes to no other address than the one that it was given for.
     let mut spec = shown.body["spec"].clone();
     server.put(path, &spec).await.is_done();

@@ -18,7 +18,7 @@ use proptest::{prelude::RngExt, test_runner::TestRunner};
 use writers::Round;
 
 /// How many rounds to go through: `cargo xtask durability` sets it.
-const ROUNDS: &str = "APPSOCKETS_DURABILITY_ROUNDS";
+const ROUNDS: &str = "DURABILITY_ROUNDS";
 const ROUNDS_DEFAULT: u32 = 5;
 
 /// Requests that a node answers before it is killed, at most.

@@ -8,7 +8,10 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Event, Order, Server, until, within};
+use crate::{
+    SECURED,
+    support::{Event, Order, Server, until, within},
+};
 
 const FRAME_BYTES: usize = 10_000;
 
@@ -98,11 +101,13 @@ async fn who_does_not_read_its_answers_is_not_read() {
 #[tokio::test]
 async fn a_header_must_come_in_time() {
     let server = Server::start(Options { header_timeout_ms: 100, ..Options::default() });
-    let mut client = TcpStream::connect(server.address).await.unwrap();
+    let mut client = server.dial().await;
     client.write_all(b"GET /ws HTTP/1.1\r\nhost:").await.unwrap();
     let mut answer = Vec::new();
-    within(client.read_to_end(&mut answer)).await.unwrap();
+    // Cut off, which TLS takes for an error.
+    drop(within(client.read_to_end(&mut answer)).await);
     until(|| server.connections.open() == 0).await;
+    assert_eq!(server.connections.late(), 1);
     server.stop();
 }
 
@@ -113,7 +118,7 @@ async fn there_are_only_so_many_connections() {
     let mut second = TcpStream::connect(server.address).await.unwrap();
     let mut answer = Vec::new();
     within(second.read_to_end(&mut answer)).await.unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 503 "));
+    assert_eq!(answer.starts_with(b"HTTP/1.1 503 "), !SECURED);
     assert_eq!((server.connections.open(), server.connections.refused()), (1, 1));
     drop(first);
     assert_eq!(server.telling_event().await, Event::Closed(conn, Closed::Broken));

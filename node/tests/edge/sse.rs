@@ -1,20 +1,17 @@
 use appsockets_node::edge::{Closed, ConnId, Delivered, Options, Transport};
 use bytes::Bytes;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Event, Server, until, within};
+use crate::support::{Event, Server, Wire, until, within};
 
-async fn subscribe(server: &mut Server) -> (TcpStream, ConnId) {
-    let mut client = TcpStream::connect(server.address).await.unwrap();
+async fn subscribe(server: &mut Server) -> (Wire, ConnId) {
+    let mut client = server.dial().await;
     client.write_all(b"GET /sse HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let Event::Opened(conn, Transport::Sse) = server.event().await else { panic!("no stream") };
     (client, conn)
 }
 
-async fn read_until(client: &mut TcpStream, end: &str) -> String {
+async fn read_until(client: &mut Wire, end: &str) -> String {
     let mut text = Vec::new();
     while !text.ends_with(end.as_bytes()) {
         text.push(within(client.read_u8()).await.unwrap());

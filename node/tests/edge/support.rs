@@ -7,6 +7,7 @@ use appsockets_node::edge::{
     self, Closed, ConnId, Connections, Handler, Opening, Options, Outboxes, Peer, Transport, Worker,
     ws::{self, Kind, Subprotocols},
 };
+use appsockets_node::tls::Tls;
 use axum::{
     Extension, Router,
     extract::Request,
@@ -14,10 +15,21 @@ use axum::{
     routing::{any, get},
 };
 use bytes::Bytes;
-use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{ClientRequestBuilder, handshake::client::Response},
+};
+
+use crate::{
+    SECURED,
+    certificate::{self, Certificate},
 };
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -82,8 +94,15 @@ impl Handler for Probe {
     }
 }
 
+/// A connection of a client, with TLS or without.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+pub type Wire = Box<dyn Io>;
+
 pub struct Server {
     pub address: SocketAddr,
+    /// Of clients, if it speaks TLS.
+    pub connector: Option<TlsConnector>,
     pub worker: Worker<(), Order>,
     pub connections: Arc<Connections>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -94,7 +113,13 @@ impl Server {
         Server::start_with(options, 100, None)
     }
 
-    pub fn start_with(options: Options, connections_max: usize, answer: Option<Bytes>) -> Server {
+    pub fn start_with(mut options: Options, connections_max: usize, answer: Option<Bytes>) -> Server {
+        let mut connector = None;
+        if SECURED {
+            let (certificate, folder) = (Certificate::new(), tempfile::tempdir().unwrap());
+            options.tls = Tls::load("tls", &certificate.write(folder.path())).unwrap();
+            connector = Some(certificate.connector());
+        }
         let listener = edge::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (tell, events) = mpsc::unbounded_channel();
@@ -110,19 +135,28 @@ impl Server {
             let sse = |Extension(peer): Extension<Peer>| async move { for_sse.accept_sse(&peer, ()) };
             (Probe { events: tell, answer }, Router::new().route("/ws", any(websocket)).route("/sse", get(sse)))
         });
-        Server { address, worker: worker.unwrap(), connections, events }
+        Server { address, connector, worker: worker.unwrap(), connections, events }
     }
 
-    pub async fn connect(&self, subprotocol: &str) -> (WebSocketStream<TcpStream>, Response) {
+    /// A connection on which nothing has been said.
+    pub async fn dial(&self) -> Wire {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        match &self.connector {
+            Some(connector) => Box::new(certificate::shake(connector, stream).await.unwrap()),
+            None => Box::new(stream),
+        }
+    }
+
+    pub async fn connect(&self, subprotocol: &str) -> (WebSocketStream<Wire>, Response) {
         let mut request = ClientRequestBuilder::new(format!("ws://{}/ws", self.address).parse().unwrap());
         if !subprotocol.is_empty() {
             request = request.with_sub_protocol(subprotocol);
         }
-        client_async(request, TcpStream::connect(self.address).await.unwrap()).await.unwrap()
+        client_async(request, self.dial().await).await.unwrap()
     }
 
     /// A WebSocket client, and what the server calls it.
-    pub async fn client(&mut self) -> (WebSocketStream<TcpStream>, ConnId) {
+    pub async fn client(&mut self) -> (WebSocketStream<Wire>, ConnId) {
         let (client, _) = self.connect("").await;
         let conn = self.opened().await;
         (client, conn)

@@ -3,10 +3,7 @@ use appsockets_node::{
     edge::{Closed, Options, Transport},
 };
 use futures_util::{SinkExt, StreamExt};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::{
     Message,
     protocol::{CloseFrame, frame::coding::CloseCode},
@@ -48,7 +45,7 @@ async fn the_subprotocol_tells_the_kind_of_messages() {
 #[tokio::test]
 async fn a_handshake_that_is_none_is_told_why() {
     let server = Server::start(Options::default());
-    let mut client = TcpStream::connect(server.address).await.unwrap();
+    let mut client = server.dial().await;
     client.write_all(b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     within(client.read_to_string(&mut answer)).await.unwrap();
@@ -60,7 +57,7 @@ async fn a_handshake_that_is_none_is_told_why() {
 #[tokio::test]
 async fn what_comes_with_the_handshake_is_read() {
     let mut server = Server::start(Options::default());
-    let mut client = TcpStream::connect(server.address).await.unwrap();
+    let mut client = server.dial().await;
     let mut request = b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         .to_vec();

@@ -62,7 +62,10 @@ pub fn run(filter: &[String]) -> Result<()> {
     }
     for waiting in waiting {
         let waits_for = waiting.waits_for.as_deref().unwrap_or_default();
-        println!("{:<22} not tried, until there is {waits_for}\n{:<22}          {}", waiting.name, "", waiting.sentence);
+        println!(
+            "{:<22} not tried, until there is {waits_for}\n{:<22}          {}",
+            waiting.name, "", waiting.sentence
+        );
     }
     if missed > 0 {
         bail!("{missed} of {} variants are not caught in {SEEDS} seeds", asked.len());

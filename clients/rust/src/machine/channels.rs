@@ -40,12 +40,13 @@ enum State {
 }
 
 impl Channels {
-    pub fn add(&mut self, id: u64, name: String, step: &mut Step<'_>) {
+    /// What was before `since` is known.
+    pub fn add(&mut self, id: u64, name: String, since: Option<String>, step: &mut Step<'_>) {
         if self.by_name.contains_key(&name) {
             return step.event(id, Event::Ended(Ended::AlreadySubscribed));
         }
         let state = State::Wanted { from_ms: 0 };
-        self.by_name.insert(name, Channel { id, serial: None, state, attempts: 0 });
+        self.by_name.insert(name, Channel { id, serial: since, state, attempts: 0 });
     }
 
     /// The application has left. Whether the node may know of the subscription decides what is sent.
@@ -141,7 +142,9 @@ impl Channels {
         channel.attempts = 0;
         // Of one epoch the newest counts: what the application has, it is not given again.
         match &channel.serial {
-            Some(known) if is_older(&position.channel_serial, known) => position.channel_serial.clone_from(known),
+            Some(known) if position.recovered != Some(false) && is_older(&position.channel_serial, known) => {
+                position.channel_serial.clone_from(known)
+            }
             _ => channel.serial = Some(position.channel_serial.clone()),
         }
         step.event(channel.id, Event::Position(position));

@@ -21,7 +21,7 @@ use publishes::Publishes;
 use requests::{Kind, Requests};
 
 use crate::{
-    event::{Ack, End, Error, Event, Publish},
+    event::{Ack, End, Error, Event, Publish, Refusal},
     options::{Credentials, Options},
 };
 
@@ -44,6 +44,7 @@ pub enum Input {
     Subscribe {
         id: u64,
         channel: String,
+        since: Option<String>,
     },
     Leave {
         id: u64,
@@ -68,13 +69,14 @@ pub enum Input {
 }
 
 /// How a connection, or the attempt to make one, has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Break {
     Lost,
     /// With this WebSocket close code.
     Closed(u16),
-    /// With this HTTP status.
-    Refused(u16),
+    Refused(Refusal),
+    /// There was none, for this reason.
+    Unreachable(String),
 }
 
 #[derive(Debug, PartialEq)]
@@ -115,6 +117,8 @@ pub struct Bounds {
     pub queue: usize,
     pub in_flight: usize,
     pub attempts: u32,
+    /// Of the first connection.
+    pub first_attempts: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -124,6 +128,8 @@ pub struct Machine {
     phase: Phase,
     /// Attempts to reconnect since a connection was stable.
     attempts: u32,
+    /// Whether there ever was a connection.
+    connected: bool,
     restore_key: Option<String>,
     ping_interval_ms: u64,
     message_bytes_max: usize,
@@ -162,12 +168,13 @@ impl Machine {
     pub fn new(options: &Options) -> Machine {
         let millis = |wait: std::time::Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let backoff = Backoff { first_ms: millis(options.backoff_first), max_ms: millis(options.backoff_max) };
-        let Options { queue, in_flight, attempts, .. } = *options;
+        let Options { queue, in_flight, attempts, first_attempts, .. } = *options;
         Machine {
-            bounds: Bounds { backoff, queue, in_flight, attempts },
+            bounds: Bounds { backoff, queue, in_flight, attempts, first_attempts },
             credentials: options.credentials.clone(),
             phase: Phase::Waiting { until_ms: 0 },
             attempts: 0,
+            connected: false,
             restore_key: None,
             ping_interval_ms: PING_INTERVAL_MS,
             message_bytes_max: MESSAGE_BYTES_MAX,
@@ -190,7 +197,7 @@ impl Machine {
             Input::Broken(how) => self.broken(how, step),
             Input::Received(bytes) => self.received(bytes, step),
             Input::Heard => self.heard_ms = step.now_ms,
-            Input::Subscribe { id, channel } => self.channels.add(id, channel, step),
+            Input::Subscribe { id, channel, since } => self.channels.add(id, channel, since, step),
             Input::Leave { id } => {
                 let (ready, req_id) = (self.is_ready(), self.next_id());
                 self.channels.remove(id, ready, req_id, step);
@@ -237,16 +244,27 @@ impl Machine {
 
     fn connected(&mut self, step: &mut Step<'_>) {
         self.phase = Phase::Opening;
+        self.connected = true;
         self.heard_ms = step.now_ms;
     }
 
     /// There is no connection any more: tries again, unless somebody has to change something first.
     fn broken(&mut self, how: Break, step: &mut Step<'_>) {
         match how {
-            Break::Closed(code @ 4100..=4199) => self.end(End::Code { code, message: String::new() }, step),
-            Break::Refused(status @ (400 | 401 | 403 | 404)) => self.end(End::Refused(status), step),
-            Break::Lost | Break::Closed(_) | Break::Refused(_) => self.wait(step),
+            Break::Closed(code @ 4100..=4199) => {
+                self.end(End::Code { code, name: String::new(), message: String::new() }, step);
+            }
+            Break::Refused(refusal) if self.is_last() || matches!(refusal.status, 400 | 401 | 403 | 404) => {
+                self.end(End::Refused(refusal), step);
+            }
+            Break::Unreachable(why) if self.is_last() => self.end(End::Unreachable(why), step),
+            Break::Lost | Break::Closed(_) | Break::Refused(_) | Break::Unreachable(_) => self.wait(step),
         }
+    }
+
+    /// Whether no further attempt may follow this one.
+    fn is_last(&self) -> bool {
+        !self.connected && self.bounds.first_attempts.is_some_and(|first| self.attempts + 1 >= first)
     }
 
     fn wait(&mut self, step: &mut Step<'_>) {

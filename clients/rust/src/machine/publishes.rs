@@ -103,7 +103,7 @@ impl Publishes {
 }
 
 fn item(req_id: i64, publish: Publish, key: String) -> PubRequestInfo {
-    let Publish { channel, event, payload, store, push, retain } = publish;
+    let Publish { channel, event, payload, store, push, retain, key: _ } = publish;
     let extra = (store || push || retain).then_some(ChannelPubExtras { store, push, retain });
     PubRequestInfo { channel, event, payload, extra, req_id: Some(req_id), key: Some(key) }
 }

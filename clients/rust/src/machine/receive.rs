@@ -97,7 +97,7 @@ impl Machine {
         match u16::try_from(close.code) {
             Ok(code @ 4100..=4199) => {
                 step.outputs.push(super::Output::Disconnect);
-                self.end(End::Code { code, message: close.message }, step);
+                self.end(End::Code { code, name: close.name, message: close.message }, step);
             }
             _ => self.give_up(step),
         }

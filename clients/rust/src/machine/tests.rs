@@ -186,7 +186,7 @@ fn start() -> (World, Machine) {
     options.in_flight = 4;
     let (mut world, mut machine) = (World::default(), Machine::new(&options));
     world.input(&mut machine, Input::Start);
-    world.input(&mut machine, Input::Subscribe { id: 1, channel: "a".into() });
+    world.input(&mut machine, Input::Subscribe { id: 1, channel: "a".into(), since: None });
     // Open before the first publish, so that everything is to be heard.
     while !world.subscribed || !world.down.is_empty() {
         world.act(&mut machine, Act::Take);
@@ -247,6 +247,25 @@ fn what_a_full_queue_does_not_take_is_refused() {
         machine.step(input, &mut Step { now_ms: 0, random: 0, outputs: &mut outputs });
     }
     assert_eq!(outputs, [Output::Answer { token: 2, outcome: Err(Error::QueueFull) }]);
+}
+
+#[test]
+fn who_never_came_in_gives_up_and_who_did_goes_on() {
+    let mut options = Options::new("ws://127.0.0.1:1", "shop");
+    options.first_attempts = Some(2);
+    let unreachable = || Input::Broken(Break::Unreachable("refused".into()));
+    for connected in [false, true] {
+        let mut machine = Machine::new(&options);
+        let mut outputs = Vec::new();
+        let mut input = |input| machine.step(input, &mut Step { now_ms: 0, random: 0, outputs: &mut outputs });
+        if connected {
+            input(Input::Connected);
+        }
+        input(unreachable());
+        input(unreachable());
+        let ends = matches!(&outputs[..], [Output::End(End::Unreachable(why))] if why == "refused");
+        assert_eq!(ends, !connected, "{outputs:?}");
+    }
 }
 
 #[test]

@@ -8,13 +8,17 @@ use futures_util::{
     stream::{SplitSink, SplitStream},
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
     tungstenite::{self, Message, client::IntoClientRequest, handshake::client::Request, http::HeaderValue},
 };
 
-use crate::{event::Error, machine::Break};
+use crate::{
+    event::{Error, Failure, Refusal},
+    machine::Break,
+};
 
 const SUBPROTOCOL: &str = "appsockets.v1.protobuf";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -115,9 +119,22 @@ impl Link {
 async fn dial(request: Request) -> Result<Socket, Break> {
     match timeout(CONNECT_TIMEOUT, connect_async_with_config(request, None, true)).await {
         Ok(Ok((socket, _))) => Ok(socket),
-        Ok(Err(tungstenite::Error::Http(response))) => Err(Break::Refused(response.status().as_u16())),
-        Ok(Err(_)) | Err(_) => Err(Break::Lost),
+        Ok(Err(tungstenite::Error::Http(response))) => {
+            let failure = response.body().as_deref().and_then(failure);
+            Err(Break::Refused(Refusal { status: response.status().as_u16(), failure }))
+        }
+        Ok(Err(error)) => Err(Break::Unreachable(error.to_string())),
+        Err(_) => Err(Break::Unreachable(format!("nothing came within {} s", CONNECT_TIMEOUT.as_secs()))),
     }
+}
+
+/// Of the problem details of a node.
+fn failure(body: &[u8]) -> Option<Failure> {
+    let problem: Value = serde_json::from_slice(body).ok()?;
+    let text = |name: &str| problem[name].as_str().map(str::to_owned);
+    let code = problem["code"].as_u64().and_then(|code| u32::try_from(code).ok())?;
+    let retry = problem["retry"].as_bool().unwrap_or_default();
+    Some(Failure { code, name: text("name")?, message: text("title")?, retry })
 }
 
 async fn dialed(dialing: &mut Option<Dialing>) -> Result<Socket, Break> {

@@ -1,4 +1,4 @@
-use appsockets_client::{Client, Credentials, End, Ended, Error, Event, HistoryRequest, Publish};
+use appsockets_client::{Client, Credentials, End, Ended, Error, Event, HistoryRequest, Publish, Refusal};
 use futures_util::future::join_all;
 
 use super::{
@@ -102,6 +102,47 @@ async fn refusals_are_told() {
 }
 
 #[tokio::test]
+async fn what_came_since_a_serial_is_heard() {
+    let server = Server::start().await;
+    let client = Client::connect(server.options()).unwrap();
+    let acks = join_all(["a", "b", "c"].map(|text| client.publish("news", "", text)));
+    let serials: Vec<_> = in_time(acks).await.into_iter().map(|ack| ack.unwrap().serial).collect();
+    let mut news = client.subscribe_since("news", &*serials[0]).await.unwrap();
+    assert_eq!(next_position(&mut news).await, Some(true));
+    assert_eq!([next_text(&mut news).await, next_text(&mut news).await], ["b", "c"]);
+    drop(news);
+    // One that the node can't have given: that something may be missing must not keep back what comes.
+    let beyond = serials[0].replace(":1", ":1000");
+    let mut news = client.subscribe_since("news", beyond).await.unwrap();
+    assert_eq!(next_position(&mut news).await, Some(false));
+    in_time(client.publish("news", "", "d")).await.unwrap();
+    assert_eq!(next_text(&mut news).await, "d");
+    let mut bad = client.subscribe_since("other", "bad").await.unwrap();
+    let Some(Event::Ended(Ended::Refused(failure))) = in_time(bad.next()).await else { panic!("not refused") };
+    assert_eq!(failure.name, "bad_serial");
+}
+
+#[tokio::test]
+async fn a_key_of_the_application_is_taken_once() {
+    let server = Server::start().await;
+    let client = Client::connect(server.options()).unwrap();
+    let publish = |text: &'static str, key: &str| {
+        client.publish_with(Publish {
+            channel: "news".into(),
+            payload: text.into(),
+            key: Some(key.into()),
+            ..Publish::default()
+        })
+    };
+    let first = in_time(publish("a", "0123456789abcdef")).await.unwrap();
+    assert_eq!(in_time(publish("a", "0123456789abcdef")).await, Ok(first));
+    for (text, key, name) in [("b", "0123456789abcdef", "key_conflict"), ("b", "short", "bad_key")] {
+        let Err(Error::Refused(failure)) = in_time(publish(text, key)).await else { panic!("not refused") };
+        assert_eq!(failure.name, name);
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_can_never_come_in_ends() {
     let server = Server::start().await;
     let mut absent = server.options();
@@ -113,6 +154,30 @@ async fn a_client_that_can_never_come_in_ends() {
         let client = Client::connect(options).unwrap();
         assert!(in_time(client.publish("a", "", "")).await.is_err());
         assert!(!matches!(client.ended(), None | Some(End::Closed)));
+    }
+    let mut absent = server.options();
+    absent.hub = "absent".into();
+    let client = Client::connect(absent).unwrap();
+    assert!(in_time(client.publish("a", "", "")).await.is_err());
+    client.close().await;
+    let Some(End::Refused(Refusal { status: 404, failure: Some(failure) })) = client.ended() else {
+        panic!("{:?}", client.ended())
+    };
+    assert_eq!((failure.code, &*failure.name), (140, "hub_not_found"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_subscribes_while_the_client_ends_hears_why() {
+    let server = Server::start().await;
+    for _ in 0..200 {
+        let mut options = options(server.address);
+        options.hub = "absent".into();
+        let client = Client::connect(options).unwrap();
+        // Again and again until it is too late, so that some meet the very end.
+        while let Ok(mut news) = client.subscribe("news").await {
+            let heard = in_time(news.next()).await;
+            assert!(matches!(heard, Some(Event::Ended(Ended::Client(End::Refused(_))))), "{heard:?}");
+        }
     }
 }
 

@@ -1,0 +1,36 @@
+//! What is wrong with values only beside one another.
+
+use appsockets_core::settings::{problem::Problem, resource::Resource};
+
+use super::{Config, TlsConfig, reading::Given};
+
+/// All of it.
+pub fn problems(config: &Config, given: &Given) -> Vec<Problem> {
+    let named = |path: &str| given.get(path).map_or_else(|| path.to_owned(), |setting| setting.named());
+    let mut problems = Vec::new();
+    for (section, TlsConfig { certificate, key }) in [("tls", &config.tls), ("admin.tls", &config.admin.tls)] {
+        let (there, missing) = match (certificate, key) {
+            (Some(_), None) => ("certificate", "key"),
+            (None, Some(_)) => ("key", "certificate"),
+            (Some(_), Some(_)) | (None, None) => continue,
+        };
+        let sentence = format!("Set `{section}.{missing}` as well.");
+        problems.push(Problem::new(named(&format!("{section}.{there}")), sentence));
+    }
+    let auth = &config.auth;
+    if auth.issuer.is_empty() {
+        problems.push(Problem::new(named("auth.issuer"), "Write a text that is not empty."));
+    }
+    if auth.jwks_stale_max_ms < auth.jwks_max_age_ms {
+        let paths = ["auth.jwksStaleMaxMs", "auth.jwksMaxAgeMs"];
+        let path = paths.into_iter().find(|path| given.contains_key(*path)).unwrap_or(paths[0]);
+        let sentence = "`jwksStaleMaxMs` must not be less than `jwksMaxAgeMs`.";
+        problems.push(Problem::new(named(path), sentence));
+    }
+    let hub = Resource::Hub { name: "dynamic".to_owned(), spec: config.engine.dynamic_hub.clone() };
+    problems.extend(hub.problems().into_iter().map(|Problem { place, sentence }| {
+        let field = place.trim_start_matches("spec.").split('[').next().unwrap_or_default().to_owned();
+        Problem::new(named(&format!("engine.dynamicHub.{field}")), sentence)
+    }));
+    problems
+}
