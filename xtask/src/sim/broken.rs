@@ -72,7 +72,7 @@ pub fn run(filter: &[String]) -> Result<()> {
 
 /// Builds the simulation with all variants in it, and says where the program is.
 fn build(variants: &[Variant]) -> Result<PathBuf> {
-    let (root, scratch) = (root::root(), root::target().join("broken"));
+    let (root, scratch) = (root::root(), std::path::absolute(root::target().join("broken"))?);
     let core = scratch.join("core");
     let mut changed = variant::apply(&root, variants)?;
     let library = "core/src/lib.rs".to_owned();
