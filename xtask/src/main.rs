@@ -44,7 +44,7 @@ enum Command {
     Autobahn(autobahn::Options),
     /// Feed the decoders with chance
     Fuzz(fuzz::Options),
-    /// Let whole clusters live and fail in one thread
+    /// Let whole clusters go wrong in every way, and judge what clients get
     Sim(sim::Options),
     /// Measure what the node costs, beside servers that do as little as can be done
     Bench(bench::Options),

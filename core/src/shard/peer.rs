@@ -142,6 +142,8 @@ pub enum ToRelay {
     },
     /// The session that the node has there goes on elsewhere.
     LetGo,
+    /// Does the node still have the session that is kept there?
+    Confirm,
     /// The channel's state is not certain yet: what was asked waits, or was refused.
     Uncertain,
     /// More was asked than could wait: say everything anew.

@@ -44,6 +44,7 @@ impl Shard {
             Say::Confirm(confirm) if owner == self.config.me() => self.confirmed(now, from, key, confirm, effects),
             Say::Move(say) => self.moved(now, from, key, say, effects),
             Say::Relay(ToRelay::LetGo) if from == owner => effects.push(Effect::LetGo { place: key.clone() }),
+            Say::Relay(ToRelay::Confirm) if from == owner => effects.push(Effect::Confirm { place: key.clone() }),
             Say::Relay(say) if from == owner => {
                 self.quietly_if(now, key, effects, |relay, cx| relay.hear(key, say, cx))
             }

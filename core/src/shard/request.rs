@@ -164,6 +164,10 @@ pub enum Effect {
     LetGo {
         place: ChannelKey,
     },
+    /// Whether this node still has the session is to be told by [`Ask::Keep`].
+    Confirm {
+        place: ChannelKey,
+    },
     /// To the shards of another node, in order.
     Send {
         to: NodeId,

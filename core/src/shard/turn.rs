@@ -44,6 +44,9 @@ impl Shard {
             {
                 channel.close(cx);
             }
+            if let Role::Owner(channel) = &mut slot.role {
+                channel.check_session(cx);
+            }
             let owner = cx.owner(key);
             let waits = owner != Some(cx.me()) || !matches!(slot.role, Role::Owner(_));
             if let Some(relay) = slot.relay.as_mut().filter(|_| waits) {

@@ -93,6 +93,7 @@ impl Notices {
             | Effect::Answer { .. }
             | Effect::Reposition { .. }
             | Effect::LetGo { .. }
+            | Effect::Confirm { .. }
             | Effect::Send { .. }
             | Effect::Served { .. }
             | Effect::Store { .. } => Ok(()),

@@ -117,6 +117,17 @@ impl World {
         }
     }
 
+    /// Says what this node has of the session that is kept there.
+    pub(crate) fn confirm(&mut self, node: u64, place: ChannelKey, work: &mut VecDeque<Work>) {
+        let Some(process) = self.processes.get_mut(&node) else { return };
+        let restore_key = record::restore_key(&place).unwrap_or_default();
+        let mut held = process.workers.iter_mut().flat_map(|worker| worker.held.values_mut());
+        match held.find(|held| *held.restore_key == *restore_key && !held.given) {
+            Some(held) => held.changed = true,
+            None => self.ask(node, 0, place, Ask::Keep { record: None }, work),
+        }
+    }
+
     /// Has the cluster keep what has become of the sessions of a node.
     pub(crate) fn keep_changed(&mut self, node: u64, work: &mut VecDeque<Work>) {
         let Some(process) = self.processes.get_mut(&node) else { return };

@@ -30,7 +30,9 @@ impl World {
                 let full = process.views.view().is_some_and(|view| {
                     view.members.len() as u64 == self.plan.nodes && view.members.iter().all(|member| member.points == 8)
                 });
-                full && process.view_number() == newest && process.views.settled() == newest
+                // Two that have just begun again may know a view in which those that they were are members.
+                let there = !process.core || process.views.view().is_some_and(|view| view.contains(process.id));
+                full && there && process.view_number() == newest && process.views.settled() == newest
             })
     }
 

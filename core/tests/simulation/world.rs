@@ -27,6 +27,7 @@ use crate::{
     aimed::Round,
     chance::Chance,
     client::{At, Client},
+    counting::Counting,
     hubs,
     ledger::Ledger,
     net::{Event, Net, Payload},
@@ -59,6 +60,7 @@ pub struct World {
     pub ledger: Ledger,
     pub mistakes: Vec<String>,
     pub counts: BTreeMap<&'static str, u64>,
+    pub counting: Counting,
     pub config: session::Config,
     pub ids: u64,
     pub trace: bool,
@@ -84,6 +86,7 @@ impl World {
             ledger: Ledger::default(),
             mistakes: Vec::new(),
             counts: BTreeMap::new(),
+            counting: Counting::default(),
             config: hubs::session_config(),
             ids: 0,
             trace: false,
@@ -160,7 +163,11 @@ impl World {
     /// Whether nothing stands between a node and the others.
     fn is_reached(&self, node: u64) -> bool {
         let paused = self.processes.get(&node).is_some_and(|process| process.paused_until_ms.is_some());
-        !paused && !self.net.cuts.iter().any(|(from, to)| *from == node || *to == node)
+        let newest = self.processes.values().map(|process| process.view_number()).max();
+        let links = self.processes.get(&node).is_some_and(|process| {
+            Some(process.view_number()) == newest && process.links.len() + 1 == self.processes.len()
+        });
+        !paused && links && !self.net.cuts.iter().any(|(from, to)| *from == node || *to == node)
     }
 
     fn tick(&mut self) {
@@ -304,12 +311,14 @@ impl World {
             Body::All { .. } => None,
         };
         let mut index = 0;
+        let arrival = self.watch_arrival(node, from, &message);
         self.shards(node, |shard, now, effects| {
             if only.is_none_or(|only| only == index) {
                 shard.receive(now, from, message.clone(), effects);
             }
             index += 1;
         });
+        self.watch_taken(arrival);
     }
 
     /// Lets the views of a process take an input, and does what follows.
@@ -340,6 +349,7 @@ impl World {
     }
 
     fn carry_out_view(&mut self, node: u64, effect: ViewEffect) {
+        self.watch_views(node, &effect);
         match effect {
             ViewEffect::Send { to, message } => self.transmit(node, to, Payload::View(message)),
             ViewEffect::Install { view, open } => {
@@ -417,6 +427,7 @@ impl World {
     }
 
     fn carry_out_shard(&mut self, node: u64, _index: usize, effect: Effect, work: &mut VecDeque<Work>) {
+        self.watch(node, &effect);
         match effect {
             Effect::Send { to, message } => {
                 if self.trace {
@@ -455,6 +466,7 @@ impl World {
                 }
             }
             Effect::LetGo { place } => self.let_go(node, &place),
+            Effect::Confirm { place } => self.confirm(node, place, work),
             Effect::Answer { to, token, reply: Reply::Taken(outcome), .. } => {
                 self.taken(node, usize::from(to.worker), token.subscriber, outcome, work);
             }

@@ -48,7 +48,11 @@ impl Engine {
             | Effect::Notify { to, .. }
             | Effect::Reposition { to, .. }
             | Effect::Answer { to, .. } => *to,
-            Effect::Store { .. } | Effect::LetGo { .. } | Effect::Send { .. } | Effect::Served { .. } => self.listener,
+            Effect::Store { .. }
+            | Effect::LetGo { .. }
+            | Effect::Confirm { .. }
+            | Effect::Send { .. }
+            | Effect::Served { .. } => self.listener,
         };
         if to != self.listener {
             return self.posting.effect(to.worker, effect);
@@ -61,7 +65,7 @@ impl Engine {
             }
             Effect::Answer { key, token, reply, .. } => self.answer(&key, token, reply, now, out),
             // A node that has no others speaks to none.
-            Effect::LetGo { .. } | Effect::Send { .. } | Effect::Served { .. } => {}
+            Effect::LetGo { .. } | Effect::Confirm { .. } | Effect::Send { .. } | Effect::Served { .. } => {}
             Effect::Store { key, ticket, messages } => self.store(Batch { key, messages }, ticket),
         }
     }

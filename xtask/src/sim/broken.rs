@@ -132,7 +132,7 @@ fn stay_whole(program: &Path, variants: &[&Variant]) -> Result<()> {
 
 fn hunt_one(program: &Path, variant: &Variant) -> Result<Verdict> {
     let began = Instant::now();
-    let mut command = process::program(program, ["0", &SEEDS.to_string(), "--first"]);
+    let mut command = process::program(program, ["--seeds", &SEEDS.to_string(), "--first"]);
     if let Some(aimed) = &variant.aimed {
         command.args(["--aimed", aimed]);
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask sim`: whole clusters in one thread, for as many seeds as one likes.
+//! `cargo xtask sim`: the simulation of whole clusters, for as long as one likes.
 
 mod broken;
 mod variant;
@@ -10,36 +10,52 @@ use crate::process;
 
 #[derive(Args)]
 pub struct Options {
-    /// The first seed
-    #[arg(long, default_value_t = 0)]
-    first: u64,
-    /// How many seeds
-    #[arg(long, default_value_t = 1_000)]
-    count: u64,
-    /// One seed alone, with its plan
-    #[arg(long, conflicts_with_all = ["first", "count"])]
+    /// Run this seed alone
+    #[arg(long, conflicts_with_all = ["seeds", "from", "minutes"])]
     seed: Option<u64>,
-    /// Print everything that is said; best with one seed
-    #[arg(long)]
+    /// Print every message between nodes and every event that a client is told
+    #[arg(long, requires = "seed")]
     trace: bool,
-    /// Plans aimed at one moment, by name
+    /// What differs from the plan of the seed, as a failing run prints it: clients=2,channels=1
+    #[arg(long, requires = "seed")]
+    plan: Option<String>,
+    /// How many seeds [default: 1000, or without an end if --minutes is given]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: Option<u64>,
+    /// The first of them [default: 0]
+    #[arg(long)]
+    from: Option<u64>,
+    /// How long, in minutes
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    minutes: Option<u64>,
+    /// Plans that aim at one moment, by its name
     #[arg(long)]
     aimed: Option<String>,
     /// Break the protocol on purpose, in every way or in those named so, and demand that each is caught
-    #[arg(long, num_args = 0.., value_name = "NAME", conflicts_with_all = ["first", "count", "seed", "trace", "aimed"])]
+    #[arg(long, num_args = 0.., value_name = "NAME", conflicts_with_all = ["seed", "seeds", "from", "minutes", "aimed"])]
     broken: Option<Vec<String>>,
 }
 
+/// Runs the core's example in a profile of its own: optimised, and with the assertions of a debug build.
 pub fn run(options: &Options) -> Result<()> {
     if let Some(filter) = &options.broken {
         return broken::run(filter);
     }
-    let mut cargo = process::cargo(["run", "--release", "--package", "appsockets-core", "--example", "simulate", "--"]);
-    let (first, count) = options.seed.map_or((options.first, options.count), |seed| (seed, 1));
-    cargo.args([first.to_string(), count.to_string()]);
-    cargo.args(options.trace.then_some("--trace"));
-    cargo.args(options.aimed.iter().flat_map(|aimed| ["--aimed", aimed]));
-    process::run(&mut cargo)
+    let example = ["run", "--profile", "simulation", "--package", "appsockets-core", "--example", "simulate", "--"];
+    let mut command = process::cargo(example);
+    let numbers = [
+        ("--seed", options.seed),
+        ("--seeds", options.seeds),
+        ("--from", options.from),
+        ("--minutes", options.minutes),
+    ];
+    for (name, number) in numbers {
+        command.args(number.map(|number| [name.to_owned(), number.to_string()]).into_iter().flatten());
+    }
+    command.args(options.plan.iter().flat_map(|plan| ["--plan", plan]));
+    command.args(options.aimed.iter().flat_map(|aimed| ["--aimed", aimed]));
+    command.args(options.trace.then_some("--trace"));
+    process::run(&mut command)
 }
 
 /// What continuous integration runs of it.

@@ -11,7 +11,8 @@ impl Channel {
         let soonest_ms = if may_close { 0 } else { cx.now.mono_ms + cx.config.close_ms };
         let close_ms = self.unused().then(|| self.close_at_ms(cx).max(soonest_ms));
         let session_ms = self.state.session.as_ref().and_then(|session| session.leaves_ms);
-        [leaves_ms, session_ms, occupancy_ms, close_ms].into_iter().flatten().min()
+        let check_ms = self.session_check_ms(cx);
+        [leaves_ms, session_ms, check_ms, occupancy_ms, close_ms].into_iter().flatten().min()
     }
 
     pub fn is_idle(&mut self, cx: &Cx<'_>) -> bool {

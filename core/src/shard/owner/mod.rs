@@ -48,6 +48,8 @@ pub struct Channel {
     waiting: Vec<Waiting>,
     resuming: Vec<Resuming>,
     began_ms: u64,
+    /// When the node of a kept session was last asked for it.
+    checked_ms: u64,
     used_ms: u64,
     told: Told,
 }
@@ -82,6 +84,7 @@ impl Channel {
             waiting: Vec::new(),
             resuming: Vec::new(),
             began_ms: cx.now.mono_ms,
+            checked_ms: cx.now.mono_ms,
             used_ms: cx.now.mono_ms,
             told: Told::from_the_past(cx.now),
         };

@@ -1,11 +1,14 @@
 //! Keeping a session and giving it away, once.
 
+use std::sync::Arc;
+
 use super::Channel;
 use crate::{
     cluster::view::NodeId,
     code::ErrorCode,
     message::{Form, Message, Payload},
     serial::Serial,
+    session::record::Record,
     shard::{
         cx::Cx,
         keys::Repeat,
@@ -22,6 +25,9 @@ impl Channel {
                 cx.say(from.sender, &self.key, Say::Relay(ToRelay::LetGo));
                 Some(ErrorCode::RestoreFailed)
             }
+            SessionOp::Keep(record) if self.is_kept(from, record) => {
+                return self.decide(from, Ok(self.state.current()), cx);
+            }
             _ if self.is_crowded(cx) => Some(ErrorCode::TryAgain),
             SessionOp::Take | SessionOp::Keep(_) => None,
         };
@@ -34,6 +40,20 @@ impl Channel {
         let Repeat { sender, counter } = from;
         let entry = Entry { message: message.into(), retain: false, key: None, session: Some(op), sender, counter };
         self.accept(entry, cx);
+    }
+
+    /// Asks the session's node now and then whether it still has it: the word of its end may be lost.
+    pub fn check_session(&mut self, cx: &mut Cx<'_>) {
+        let Some(check_ms) = self.session_check_ms(cx).filter(|check_ms| *check_ms <= cx.now.mono_ms) else { return };
+        self.checked_ms = check_ms.max(cx.now.mono_ms);
+        if let Some(node) = self.state.session.as_ref().and_then(|session| session.node) {
+            cx.say(node, &self.key, Say::Relay(ToRelay::Confirm));
+        }
+    }
+
+    pub(super) fn session_check_ms(&self, cx: &Cx<'_>) -> Option<u64> {
+        let session = self.state.session.as_ref().filter(|session| session.record.is_some());
+        session.map(|_| self.checked_ms + 2 * cx.config.close_ms.max(cx.config.hold_ms))
     }
 
     /// What a `Take` has brought, to be told before its outcome, and again with each repeat of it.
@@ -50,6 +70,12 @@ impl Channel {
         if let Some(node) = before {
             cx.say(node, &self.key, Say::Relay(ToRelay::LetGo));
         }
+    }
+
+    /// Whether it is kept like that already.
+    fn is_kept(&self, from: Repeat, record: &Option<Arc<Record>>) -> bool {
+        let kept = self.state.session.as_ref().filter(|session| session.node == Some(from.sender));
+        self.unconfirmed.is_empty() && kept.is_some_and(|session| session.record == *record)
     }
 
     /// Whether a session is kept, and whether one was taken, once all that has a number counts.

@@ -26,7 +26,7 @@ impl Relay {
             ToRelay::Published { counter, outcome } => self.published(key, counter, outcome, cx),
             ToRelay::Taken { counter, record } => self.taken(counter, record),
             // Taken by the shard: there may be no relay for the place.
-            ToRelay::LetGo => {}
+            ToRelay::LetGo | ToRelay::Confirm => {}
             ToRelay::Subscribed { number, outcome, presence } => self.subscribed(key, number, outcome, presence, cx),
             ToRelay::Presence { number, outcome } => {
                 if let Some(asked) = self.take_ask(number) {

@@ -142,7 +142,10 @@ impl World {
             ShardEffect::Answer { to, .. } | ShardEffect::Notify { to, .. } | ShardEffect::Reposition { to, .. } => {
                 Some((to, effect))
             }
-            ShardEffect::LetGo { .. } | ShardEffect::Send { .. } | ShardEffect::Served { .. } => None,
+            ShardEffect::LetGo { .. }
+            | ShardEffect::Confirm { .. }
+            | ShardEffect::Send { .. }
+            | ShardEffect::Served { .. } => None,
             ShardEffect::Deliver { to, ref delivery } => {
                 let outcome = self.ledger.deliver(delivery);
                 self.note(outcome);
@@ -175,6 +178,7 @@ impl World {
             ShardEffect::Store { .. } => {}
             ShardEffect::Reposition { .. }
             | ShardEffect::LetGo { .. }
+            | ShardEffect::Confirm { .. }
             | ShardEffect::Send { .. }
             | ShardEffect::Served { .. } => {
                 self.mistakes.push(format!("a node that is alone wants {effect:?}"));
