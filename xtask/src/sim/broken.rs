@@ -125,7 +125,7 @@ fn hunt(program: &Path, variants: &[&Variant]) -> Result<Vec<Verdict>> {
 fn stay_whole(program: &Path, variants: &[&Variant]) -> Result<()> {
     let aims: BTreeSet<_> = variants.iter().filter_map(|variant| variant.aimed.as_deref()).collect();
     for aim in aims {
-        process::output(process::program(program, ["0", "20", "--first", "--aimed", aim]).env_remove("BROKEN"))?;
+        process::output(process::program(program, ["--seeds", "20", "--first", "--aimed", aim]).env_remove("BROKEN"))?;
     }
     Ok(())
 }
