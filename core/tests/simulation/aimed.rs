@@ -102,7 +102,7 @@ impl World {
         let key = ChannelKey { hub: self.hubs[hub].id.clone(), channel };
         let newest = self.processes.values().max_by_key(|process| process.view_number());
         let view = newest.and_then(|process| process.views.view().cloned());
-        let mut nodes = view.map_or_else(Vec::new, |view| view.holders(key.point(), 5));
+        let mut nodes = view.map_or_else(Vec::new, |view| view.holders(key.point(), 7));
         nodes.retain(|node| self.processes.get(&node.node).is_some_and(|process| process.id == *node));
         let steps: [(u64, u64); 4] = match aim {
             Aim::Alone => [(0, 0), (600, 1_400), (0, 0), (300, 700)],
@@ -150,7 +150,7 @@ impl World {
             (Aim::Skip, 2) => self.suspect(nodes[3], 500),
             (Aim::Stale, 1) => {
                 self.net.slow.clear();
-                self.net.slow.insert(nodes[4].node, 250);
+                self.net.slow.insert(nodes[nodes.len() - 1].node, 250);
                 self.suspect(nodes[0], 900);
             }
             (Aim::Stale, 2) => nodes[1..3].iter().for_each(|node| self.suspect(*node, 600)),

@@ -53,7 +53,7 @@ fn clients_get_what_they_may_rely_on() {
 #[test]
 fn moments_that_matter_change_nothing() {
     for (name, aim) in aimed::ALL {
-        for seed in 0..SEEDS / 10 {
+        for seed in 0..2 {
             if let Err(mistake) = run::run(&Plan::aimed(aim, seed), false) {
                 panic!("seed {seed}: {mistake}\nto see it again: cargo xtask sim --aimed {name} --seed {seed}");
             }
