@@ -14,6 +14,8 @@ mod acts;
 mod aimed;
 #[path = "simulate/bounded.rs"]
 mod bounded;
+#[path = "../tests/simulation/carrying.rs"]
+mod carrying;
 #[path = "../tests/simulation/chance.rs"]
 mod chance;
 #[path = "../tests/simulation/client.rs"]

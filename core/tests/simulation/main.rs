@@ -5,6 +5,7 @@
 
 mod acts;
 mod aimed;
+mod carrying;
 mod chance;
 mod client;
 mod counting;
