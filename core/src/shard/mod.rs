@@ -236,19 +236,11 @@ impl Shard {
         effects: &mut Vec<Effect>,
         step: impl FnOnce(&mut Slot, &mut Cx<'_>) -> T,
     ) -> T {
-        let slot = self.slots.entry(key.clone()).or_default();
+        let (slots, touched, mut cx) = self.parts(now, effects);
+        let slot = slots.entry(key.clone()).or_default();
         if !std::mem::replace(&mut slot.touched, true) {
-            self.touched.push(key.clone());
+            touched.push(key.clone());
         }
-        let mut cx = Cx {
-            now,
-            config: &self.config,
-            view: self.view.as_deref(),
-            sessions: &self.sessions,
-            effects,
-            own: &mut self.own,
-            counters: &mut self.counters,
-        };
         step(slot, &mut cx)
     }
 
@@ -260,8 +252,17 @@ impl Shard {
         effects: &mut Vec<Effect>,
         step: impl FnOnce(&mut Slot, &mut Cx<'_>) -> T,
     ) -> Option<T> {
-        let slot = self.slots.get_mut(key)?;
-        let mut cx = Cx {
+        let (slots, _, mut cx) = self.parts(now, effects);
+        Some(step(slots.get_mut(key)?, &mut cx))
+    }
+
+    /// The channels, those that are touched, and what a channel needs of all the rest.
+    fn parts<'a>(
+        &'a mut self,
+        now: Now,
+        effects: &'a mut Vec<Effect>,
+    ) -> (&'a mut HashMap<ChannelKey, Slot, FixedState>, &'a mut Vec<ChannelKey>, Cx<'a>) {
+        let cx = Cx {
             now,
             config: &self.config,
             view: self.view.as_deref(),
@@ -270,7 +271,7 @@ impl Shard {
             own: &mut self.own,
             counters: &mut self.counters,
         };
-        Some(step(slot, &mut cx))
+        (&mut self.slots, &mut self.touched, cx)
     }
 
     fn keys(&self, which: impl Fn(&Slot) -> bool) -> Vec<ChannelKey> {
