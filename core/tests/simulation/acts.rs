@@ -7,7 +7,7 @@ use appsockets_core::{
     session::request::{PublishInfo, Recover, Request, SubscribeInfo},
 };
 
-use crate::{client::Publishing, plan::Mode, world::World};
+use crate::{client::Publishing, plan::Mode, process::Process, world::World};
 
 impl World {
     /// Ten milliseconds in the life of clients.
@@ -199,7 +199,10 @@ impl World {
         let settled = newest.is_some_and(|process| {
             let view = process.views.view();
             let all_live = view.is_some_and(|view| view.members.iter().all(|member| living.contains(&member.id)));
-            all_live && process.views.settled() == process.view_number()
+            // One that joins may be in a view that is decided already and known to nobody.
+            let joined = |process: &Process| !process.core || view.is_some_and(|view| view.contains(process.id));
+            let all_joined = self.processes.values().all(joined);
+            all_live && all_joined && process.views.settled() == process.view_number()
         });
         let leaving = self.processes.values().any(|process| process.leaving);
         settled && !leaving && self.restart_ms.len() + 2 < self.plan.nodes as usize
@@ -227,7 +230,7 @@ impl World {
         let leaving = self.processes.values().any(|process| process.leaving);
         let enough = self.processes.values().filter(|process| process.core).count() > 2;
         // One that is about to join may be a member before it knows.
-        let joined = |process: &crate::process::Process| {
+        let joined = |process: &Process| {
             let member = process.views.view().and_then(|view| view.member(process.id));
             member.is_some_and(|member| member.points == 8)
         };
@@ -267,7 +270,7 @@ impl World {
                 let view = process.views.view();
                 view.is_some_and(|view| !view.contains(id) && process.views.settled() == view.number)
             });
-            let held = |process: &crate::process::Process| process.workers.iter().any(|worker| !worker.held.is_empty());
+            let held = |process: &Process| process.workers.iter().any(|worker| !worker.held.is_empty());
             if empty && out && !self.processes.get(&id.node).is_some_and(held) {
                 self.count("nodes left");
                 self.crash(id.node);
