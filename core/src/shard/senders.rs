@@ -41,7 +41,7 @@ pub enum Turn {
 }
 
 impl Senders {
-    /// `strangers`: whether one that is not known may have been known once.
+    /// `repeated`: it was sent before, to an owner that is gone with what it knew.
     pub fn take(&mut self, place: Place, repeated: bool) -> Turn {
         let Place { sender, counter, after, oldest } = place;
         let Some(known) = self.find(sender) else {
@@ -96,7 +96,7 @@ impl Senders {
         }
     }
 
-    /// Nothing is unanswered that a copy would have to know.
+    /// Whether nobody but this node has published here.
     pub fn is_only(&self, node: NodeId) -> bool {
         self.0.iter().all(|(sender, _)| *sender == node)
     }
