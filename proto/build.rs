@@ -1,12 +1,12 @@
 //! Compiles the `.proto` files without protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["appsockets/client/v1/client.proto"];
-    for file in files {
+    let (client, cluster) = ("appsockets/client/v1/client.proto", "appsockets/cluster/v1/cluster.proto");
+    for file in [client, cluster] {
         println!("cargo:rerun-if-changed={file}");
     }
-    let descriptors = protox::compile(files, ["."])?;
     // Ordered maps, so that the same message is always the same bytes.
-    prost_build::Config::new().bytes(["."]).btree_map(["."]).compile_fds(descriptors)?;
+    prost_build::Config::new().bytes(["."]).btree_map(["."]).compile_fds(protox::compile([client], ["."])?)?;
+    tonic_prost_build::configure().bytes(".").compile_fds(protox::compile([cluster], ["."])?)?;
     Ok(())
 }

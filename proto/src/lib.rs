@@ -5,3 +5,10 @@ pub mod client {
     #![allow(missing_docs)]
     include!(concat!(env!("OUT_DIR"), "/appsockets.client.v1.rs"));
 }
+
+/// What the nodes of one cluster say to each other.
+#[cfg(feature = "cluster")]
+pub mod cluster {
+    #![allow(missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/appsockets.cluster.v1.rs"));
+}

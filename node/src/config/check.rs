@@ -27,6 +27,19 @@ pub fn problems(config: &Config, given: &Given) -> Vec<Problem> {
         let sentence = "`jwksStaleMaxMs` must not be less than `jwksMaxAgeMs`.";
         problems.push(Problem::new(named(path), sentence));
     }
+    if config.cluster.listen.is_some() {
+        let secrets = [
+            ("cluster.membership.secretKey", &config.cluster.membership.secret_key),
+            ("cluster.rpc.secretKey", &config.cluster.rpc.secret_key),
+        ];
+        for (path, _) in secrets.into_iter().filter(|(_, secret)| secret.bytes().is_empty()) {
+            let sentence = "Write a text of at least 16 bytes, the same on all nodes: `cluster.listen` is set.";
+            problems.push(Problem::new(named(path), sentence));
+        }
+        if config.cluster.name.is_empty() {
+            problems.push(Problem::new(named("cluster.name"), "Write a text that is not empty."));
+        }
+    }
     let hub = Resource::Hub { name: "dynamic".to_owned(), spec: config.engine.dynamic_hub.clone() };
     problems.extend(hub.problems().into_iter().map(|Problem { place, sentence }| {
         let field = place.trim_start_matches("spec.").split('[').next().unwrap_or_default().to_owned();

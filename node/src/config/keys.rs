@@ -45,6 +45,10 @@ section! {
         pub admin: AdminConfig = AdminConfig::default();
         /// What watches the node.
         pub metrics: MetricsConfig = MetricsConfig::default();
+        /// The nodes that share the channels.
+        pub cluster: ClusterConfig = ClusterConfig::default();
+        /// How a node finds the first others of its cluster; from them it learns of all.
+        pub discovery: DiscoveryConfig = DiscoveryConfig::default();
     }
 }
 
@@ -197,6 +201,60 @@ section! {
         /// Where `/metrics`, `/healthz` and `/readyz` are served, over plain HTTP and without a token, as they are
         /// where administrators connect; null: only there.
         pub listen: Option<SocketAddr> = None;
+    }
+}
+
+section! {
+    /// The nodes that share the channels.
+    pub struct ClusterConfig {
+        /// Where other nodes reach this one: TCP for messages, UDP for gossip, on the same port. null: this node is alone.
+        pub listen: Option<SocketAddr> = None;
+        /// The address that others are told, where it differs from `listen`.
+        pub advertise: Option<SocketAddr> = None;
+        /// What the cluster is called; nodes of another name are ignored.
+        pub name: String = "appsockets".into();
+        /// This node's number, which no other node of the cluster has, and which it keeps when it restarts. 0: one more
+        /// than the number at the end of the host's name.
+        pub node: u64 = 0;
+        /// Whether this node takes its share of the channels. One that does not, an edge node, only holds connections.
+        pub core: bool = true;
+        /// How many core nodes a new cluster is meant to have. It begins when more than half of them have met.
+        pub expected_core_nodes: usize = 1, in POSITIVE;
+        /// The share of the channels that this node takes, beside the others' shares.
+        pub points: u16 = 128, in POSITIVE;
+        /// In how many steps a node takes its share, or gives it away.
+        pub steps: u16 = 2, in POSITIVE;
+        /// Who may be a member.
+        pub membership: MembershipConfig = MembershipConfig::default();
+        /// Calls between nodes.
+        pub rpc: RpcConfig = RpcConfig::default();
+    }
+}
+
+section! {
+    /// Who may be a member.
+    pub struct MembershipConfig {
+        /// Encrypts gossip. All nodes of a cluster have the same.
+        pub secret_key: Secret = Secret::default(), in TOKEN_BYTES;
+    }
+}
+
+section! {
+    /// Calls between nodes.
+    pub struct RpcConfig {
+        /// What nodes show each other. All nodes of a cluster have the same.
+        pub secret_key: Secret = Secret::default(), in TOKEN_BYTES;
+    }
+}
+
+section! {
+    /// How a node finds the first others of its cluster; from them it learns of all.
+    pub struct DiscoveryConfig {
+        /// Addresses of nodes, `host:port`. Names are looked up every second, and each address of a name counts, as
+        /// those of a headless service of Kubernetes.
+        pub seeds: Vec<String> = Vec::new();
+        /// Where this node makes itself known to those of its own network, as `255.255.255.255:7946`; null: nowhere.
+        pub broadcast: Option<SocketAddr> = None;
     }
 }
 

@@ -19,8 +19,8 @@ mod variables;
 mod yaml;
 
 pub use keys::{
-    AdminConfig, ChannelConfig, Config, ConnectionConfig, EngineConfig, HubConfig, MetricsConfig, SessionConfig,
-    SseConfig, StorageConfig, TlsConfig, WsConfig,
+    AdminConfig, ChannelConfig, ClusterConfig, Config, ConnectionConfig, DiscoveryConfig, EngineConfig, HubConfig,
+    MembershipConfig, MetricsConfig, RpcConfig, SessionConfig, SseConfig, StorageConfig, TlsConfig, WsConfig,
 };
 use leaves::Leaf;
 use reading::{Given, Reading};
