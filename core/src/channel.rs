@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// A tenant's name.
 pub type HubId = Arc<str>;
 
@@ -12,7 +14,7 @@ pub type ChannelName = Arc<str>;
 pub const NAME_BYTES_MAX: usize = 255;
 
 /// A channel of the whole cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ChannelKey {
     pub hub: HubId,
     pub channel: ChannelName,

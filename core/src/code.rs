@@ -35,8 +35,25 @@ macro_rules! codes {
     };
 }
 
+/// Travels as its number, which stays when others come.
+impl From<ErrorCode> for u16 {
+    fn from(code: ErrorCode) -> u16 {
+        code.code()
+    }
+}
+
+impl TryFrom<u16> for ErrorCode {
+    type Error = &'static str;
+
+    fn try_from(number: u16) -> Result<ErrorCode, Self::Error> {
+        ErrorCode::ALL.iter().copied().find(|code| code.code() == number).ok_or("no error has this number")
+    }
+}
+
 codes! {
     /// Why a request was refused. `retry` tells whether the same request may work later without anyone changing it.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(into = "u16", try_from = "u16")]
     ErrorCode, retry;
     BadMessage = 100, "bad_message", false, "The message can't be read: send an envelope of the chosen subprotocol, as docs/protocol.md describes it.";
     UnknownEvent = 101, "unknown_event", false, "The event is not one that a client may send: see the list of events in docs/protocol.md.";

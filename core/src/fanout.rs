@@ -6,12 +6,14 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use foldhash::fast::FixedState;
 
 use crate::{channel::ChannelKey, serial::Serial, shard::delivery::Delivery};
 
 /// A session of this worker, as the shell knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Subscriber {
     pub slot: u32,
     pub generation: u32,

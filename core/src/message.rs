@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use bytes::Bytes;
 
 use crate::serial::Serial;
 
 /// How a payload appears in JSON. Decided by the form in which it was published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Form {
     /// Valid JSON text, appears as such.
     Json,
@@ -21,14 +23,14 @@ pub enum Form {
 }
 
 /// What a publisher sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {
     pub bytes: Bytes,
     pub form: Form,
 }
 
 /// One numbered message of a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Also its message id: an epoch belongs to one channel of the whole cluster, so the serial is unique.
     pub serial: Serial,

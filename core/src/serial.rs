@@ -2,9 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 /// A stretch in which one line of owners numbered a channel's messages. Never reused: the view's number, the node, its
 /// generation and its counter together are unique.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Epoch {
     /// The view in which the epoch began.
     pub view: u64,
@@ -17,7 +19,7 @@ pub struct Epoch {
 }
 
 /// A message's place in its channel: `<epoch>:<sequence>` to clients. Comparable only within one epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Serial {
     pub epoch: Epoch,
     /// 1 for the first message of an epoch without a parent; 0 stands before the first.

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod apply;
 pub mod auth;
+pub mod cluster;
 pub mod codec;
 pub mod config;
 pub mod edge;

@@ -14,7 +14,7 @@ use anyhow::Context;
 use appsockets_node::{
     apply,
     config::{self, Config},
-    node::Node,
+    node::{End, Node},
     tls::{self, Tls},
 };
 use clap::{Parser, Subcommand};
@@ -126,13 +126,26 @@ async fn serve(Serve { config, hubs, listen, admin, data, page }: Serve) -> anyh
     config.page |= page;
     let (mut once, mut twice) = (Stop::listen()?, Stop::listen()?);
     let secured = config.tls.certificate.is_some();
-    let node = Node::start(config, hubs).await?;
-    // The one line on standard output: whoever starts a node on port 0 learns the port from it.
-    println!("listening on {}://{}", tls::scheme(secured), node.address());
+    // Who asks again does not want to wait until the sessions have gone.
+    let asked_again = async {
+        twice.asked().await;
+        twice.asked().await;
+    };
+    let serve = async {
+        loop {
+            let node = Node::start(config.clone(), hubs.clone()).await?;
+            // One that begins again keeps its address.
+            config.listen = node.address();
+            // The one line on standard output: whoever starts a node on port 0 learns the port from it.
+            println!("listening on {}://{}", tls::scheme(secured), node.address());
+            if node.serve(once.asked()).await? == End::Stopped {
+                return Ok(());
+            }
+        }
+    };
     tokio::select! {
-        outcome = node.serve(once.asked()) => outcome,
-        // Who asks again does not want to wait until the sessions have gone.
-        () = async { twice.asked().await; twice.asked().await } => Ok(()),
+        outcome = serve => outcome,
+        () = asked_again => Ok(()),
     }
 }
 

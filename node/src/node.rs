@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use appsockets_core::{
+    cluster::view::NodeId,
     session::{self, DRAIN_GRACE_MS},
     shard::{self, history::HistoryBounds},
 };
@@ -18,6 +19,7 @@ use tokio::runtime;
 use crate::{
     admin::{Admin, Listeners, Server},
     auth::Authenticator,
+    cluster::Cluster,
     config::Config,
     edge::{self, Connections, Worker, WorkerHandle, clock},
     engine::{Engine, Handles, Hubs, Mail, Shared, Ticket, meters::Meters},
@@ -26,6 +28,15 @@ use crate::{
     store::{self, MessageStore},
     tls::Tls,
 };
+
+/// Why a node no longer serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to.
+    Stopped,
+    /// It has met an older cluster, which only a new node can join.
+    Dissolved,
+}
 
 /// A node that serves.
 pub struct Node {
@@ -44,6 +55,7 @@ pub struct Node {
 impl Node {
     /// Opens the stores, reads the settings and begins to serve. `hubs` is a file of resources.
     pub async fn start(mut config: Config, hubs: Option<PathBuf>) -> anyhow::Result<Node> {
+        let (cluster, options) = Cluster::bind(&config)?.unzip();
         std::fs::create_dir_all(&config.data)
             .with_context(|| format!("the folder {} can't be made", config.data.display()))?;
         if config.auth.session_secret.bytes().is_empty() {
@@ -60,7 +72,7 @@ impl Node {
         let admin_tls = Tls::load("admin.tls", &config.admin.tls)?;
         let database = store::open(&config.data).await?;
         let settings = Settings::open(settings_options(&config, hubs), database.writer().clone()).await?;
-        let shared = Arc::new(shared(&config, settings, MessageStore::new(database))?);
+        let shared = Arc::new(shared(&config, settings, MessageStore::new(database), cluster)?);
         let (address, listeners) =
             listen(config.listen, config.workers).with_context(|| format!("{} can't be listened on", config.listen))?;
         let connections = Connections::new(config.connection.max);
@@ -74,6 +86,9 @@ impl Node {
             workers.push(edge::spawn(listener, options, connections.clone(), start)?);
         }
         shared.connect(workers.iter().map(|worker| worker.handle.clone()).collect());
+        if let Some(options) = options {
+            options.start(&config, &shared)?;
+        }
         let tls: Vec<_> = client_tls.into_iter().chain(admin_tls.clone()).collect();
         let admin = Admin::new(&config.admin, &shared, &connections, tls.clone());
         let listeners = Listeners::start(&config, &admin, admin_tls).await?;
@@ -108,18 +123,41 @@ impl Node {
 
     /// Serves until `stop` comes, and then until the sessions are gone or their time is up. Fails if a part of the node
     /// has ended that must not.
-    pub async fn serve(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        tokio::select! {
-            () = stop => {}
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> anyhow::Result<End> {
+        let end = tokio::select! {
+            () = stop => End::Stopped,
+            () = self.admin.stop_asked() => End::Stopped,
+            () = self.dissolved() => End::Dissolved,
             error = self.watch_workers() => return Err(error),
             () = self.take_settings() => anyhow::bail!("the settings are no longer watched"),
-            () = self.close_hubs() => {}
-            () = self.watch_certificates(), if !self.tls.is_empty() => {}
-            () = self.remove_old_messages(), if self.retention_days > 0 => {}
+            () = self.close_hubs() => anyhow::bail!("hubs are no longer closed"),
+            () = self.watch_certificates(), if !self.tls.is_empty() => anyhow::bail!("certificates are no longer watched"),
+            () = self.remove_old_messages(), if self.retention_days > 0 => anyhow::bail!("old messages stay"),
+        };
+        if end == End::Stopped {
+            self.leave().await;
+            self.drain().await;
         }
-        self.drain().await;
-        self.shared.store.close().await;
-        Ok(())
+        self.end().await;
+        Ok(end)
+    }
+
+    /// Waits until this node's part in its cluster has ended by itself.
+    async fn dissolved(&self) {
+        match &self.shared.cluster {
+            Some(cluster) => cluster.dissolved().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Gives its channels to the other nodes, as far as there are any.
+    async fn leave(&self) {
+        let Some(cluster) = &self.shared.cluster else { return };
+        self.admin.drain();
+        tracing::info!("giving the channels to other nodes");
+        if tokio::time::timeout(LEAVE_PATIENCE, cluster.leave()).await.is_err() {
+            tracing::warn!("not all channels were taken over in time");
+        }
     }
 
     /// A worker that has ended leaves connections without anybody behind them.
@@ -188,9 +226,18 @@ impl Node {
             let patience = Duration::from_millis(u64::from(spread_ms) + DRAIN_GRACE_MS);
             let _ = tokio::time::timeout(patience, self.until_empty()).await;
         }
+    }
+
+    /// Ends what is still there. Other nodes learn at once that this one is gone, and where its sessions were.
+    async fn end(self) {
+        self.workers.iter().for_each(|worker| worker.handle.drain());
         self.shared.post_all(|| Mail::End).await;
         let _ = tokio::time::timeout(Duration::from_secs(1), self.until_empty()).await;
+        if let Some(cluster) = &self.shared.cluster {
+            cluster.end().await;
+        }
         self.workers.iter().for_each(|worker| worker.handle.stop());
+        self.shared.store.close().await;
     }
 
     async fn until_empty(&self) {
@@ -199,6 +246,9 @@ impl Node {
         }
     }
 }
+
+/// How long other nodes are given to take over the channels of one that stops.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A listener for each worker, on one address; port 0 becomes a free port.
 fn listen(address: SocketAddr, workers: u16) -> std::io::Result<(SocketAddr, Vec<TcpListener>)> {
@@ -222,10 +272,16 @@ fn settings_options(config: &Config, hubs: Option<PathBuf>) -> settings::Options
     }
 }
 
-fn shared(config: &Config, settings: Settings, store: MessageStore) -> anyhow::Result<Shared> {
+fn shared(
+    config: &Config,
+    settings: Settings,
+    store: MessageStore,
+    cluster: Option<Cluster>,
+) -> anyhow::Result<Shared> {
+    let me = cluster.as_ref().map(|cluster| cluster.me);
     Ok(Shared {
         session: session_config(config),
-        shard: shard_config(config),
+        shard: shard_config(config, me),
         outbox_bytes_max: config.connection.ws.msg_send_buffer_size,
         history_page_max: config.channel.history_page_size,
         restore_window_ms: config.session.restore_window_ms,
@@ -239,6 +295,7 @@ fn shared(config: &Config, settings: Settings, store: MessageStore) -> anyhow::R
         workers: config.workers,
         page: config.page,
         handles: Handles::default(),
+        cluster,
     })
 }
 
@@ -263,12 +320,13 @@ const HOLD_MS: u64 = 10_000;
 const HELD_MAX: usize = 4_096;
 
 /// Of all shards; each has its own index, count and seed.
-fn shard_config(config: &Config) -> shard::Config {
+fn shard_config(config: &Config, me: Option<NodeId>) -> shard::Config {
     let channel = &config.channel;
+    // One node in a view of its own needs no name; its generations tell its epochs apart.
+    let NodeId { node, generation } = me.unwrap_or(NodeId { node: 0, generation: clock::now().unix_ms });
     shard::Config {
-        // One node in a view of its own needs no name; its generations tell its epochs apart.
-        node: 0,
-        generation: clock::now().unix_ms,
+        node,
+        generation,
         index: 0,
         count: 1,
         seed: 0,

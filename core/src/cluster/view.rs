@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// One run of a node's process; a restarted process is another node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeId {
     pub node: u64,
     /// Greater after each restart.
@@ -13,7 +14,7 @@ pub struct NodeId {
 }
 
 /// Which founding a view descends from. Ordered: the older is less, and of two that meet the younger gives way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClusterId {
     /// Unix milliseconds of the founder's clock.
     pub founded_ms: u64,
@@ -21,7 +22,7 @@ pub struct ClusterId {
 }
 
 /// A core node that votes on the next view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Member {
     pub id: NodeId,
     /// Its share of the ring. With none it votes and holds nothing.
@@ -29,7 +30,8 @@ pub struct Member {
 }
 
 /// Who the members are at one number; ring, owner and copies of a channel follow from it alone.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(into = "Told", try_from = "Told")]
 pub struct View {
     pub cluster: ClusterId,
     /// 1 for the first view of a cluster.
@@ -85,6 +87,35 @@ impl View {
 
     fn start(&self, point: u64) -> usize {
         self.ring.partition_point(|(hash, _)| *hash < point)
+    }
+}
+
+/// A view as it travels.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    cluster: ClusterId,
+    number: u64,
+    members: Vec<Member>,
+}
+
+/// What all members' points may be together, so that nobody can make a node build a ring without end.
+const POINTS_MAX: usize = 1 << 20;
+
+impl From<View> for Told {
+    fn from(View { cluster, number, members, .. }: View) -> Told {
+        Told { cluster, number, members }
+    }
+}
+
+impl TryFrom<Told> for View {
+    type Error = &'static str;
+
+    fn try_from(Told { cluster, number, members }: Told) -> Result<View, Self::Error> {
+        let points: usize = members.iter().map(|member| usize::from(member.points)).sum();
+        if points > POINTS_MAX {
+            return Err("a view has more points than a ring may have");
+        }
+        Ok(View::new(cluster, number, members))
     }
 }
 

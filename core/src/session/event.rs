@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     code::{CloseCode, ErrorCode},
     identity::Identity,
@@ -119,7 +121,7 @@ pub struct HistoryPage {
     pub more: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PresenceChange {
     /// The whole list, on subscribing; replaces what the client had.
     List,
@@ -128,7 +130,7 @@ pub enum PresenceChange {
 }
 
 /// A session that is present in a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     pub session_id: Arc<str>,
     /// None for an anonymous session.

@@ -173,6 +173,11 @@ impl Session {
         cx.tell(Event::Reconnect { delay_ms });
     }
 
+    /// Whether the client was told to connect elsewhere.
+    pub fn is_draining(&self) -> bool {
+        self.ends_ms.is_some()
+    }
+
     /// Does what is due. To be called at [`Session::due_ms`] at the latest.
     pub fn tick(&mut self, cx: &mut Context<'_>) {
         let now_ms = cx.now.mono_ms;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     channel::{ChannelKey, ChannelName, HubId},
     identity::Identity,
@@ -9,7 +11,7 @@ use crate::{
 };
 
 /// Everything of a session that outlives its connection and its node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub id: Arc<str>,
     pub hub: HubId,
@@ -20,7 +22,7 @@ pub struct Record {
 }
 
 /// A channel that the session hears.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     pub channel: ChannelName,
     /// The node subscribed the session, the client did not ask.

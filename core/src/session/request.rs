@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{message::Payload, serial::Serial};
 
 /// One message of a client.
@@ -59,7 +61,7 @@ pub struct SubscribeInfo {
 }
 
 /// The last that a client knows of a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Recover {
     Serial(Serial),
     /// A text that no node has sent: the request is refused with `bad_serial`, but only for this channel.

@@ -61,6 +61,10 @@ impl Session {
         if let Some(carried) = carried {
             self.take_over(carried, &channels, cx);
         }
+        self.subscribe_lacking(channels, cx);
+    }
+
+    fn subscribe_lacking(&mut self, channels: Vec<SubscribeInfo>, cx: &mut Context<'_>) {
         let lacking: Vec<_> = channels.into_iter().filter(|info| self.find(&info.channel).is_err()).collect();
         if !lacking.is_empty() {
             self.subscribe(None, lacking, cx);
@@ -68,9 +72,12 @@ impl Session {
     }
 
     /// Goes on as a session of another node, of which the cluster has kept this. The node that held it lets it go.
-    pub fn restored_elsewhere(&mut self, record: &Record, positions: &[SubscribeInfo], cx: &mut Context<'_>) {
-        if !self.go_on_as(record, positions, &[], cx) {
-            self.not_restored(cx);
+    pub fn restored_elsewhere(&mut self, record: &Record, positions: Vec<SubscribeInfo>, cx: &mut Context<'_>) {
+        let goes_on = self.go_on_as(record, &positions, &[], cx);
+        match (self.one_way, goes_on) {
+            (true, _) => self.subscribe_lacking(positions, cx),
+            (false, false) => self.not_restored(cx),
+            (false, true) => {}
         }
     }
 

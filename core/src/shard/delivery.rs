@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     channel::ChannelKey,
     message::Message,
@@ -9,7 +11,7 @@ use crate::{
 };
 
 /// The messages that one turn brought to one channel, the same for every listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
     pub key: ChannelKey,
     pub epoch: Epoch,

@@ -2,10 +2,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::message::Message;
 
 /// The newest messages of a channel, without a hole. Numbers go on in a child epoch, so they are one line.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct History {
     messages: VecDeque<Arc<Message>>,
     bytes: usize,

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{cluster::view::NodeId, message::Form, serial::Serial, shard::request::Publish};
@@ -15,21 +16,21 @@ pub const KEY_TTL_MS: u64 = 120_000;
 pub const KEYS_MAX: usize = 10_000;
 
 /// The keys that a channel remembers.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Keys {
     known: BTreeMap<Arc<str>, Known>,
     /// Those that are decided, oldest first. One that is pending is never forgotten: a repeat may wait with it.
     order: VecDeque<(u64, Arc<str>)>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Known {
     digest: u128,
     form: Form,
     state: State,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum State {
     /// Not decided yet: those who repeated it meanwhile wait with it.
     Pending(Vec<Repeat>),
@@ -37,14 +38,14 @@ enum State {
 }
 
 /// A publish that repeats what is pending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repeat {
     pub sender: NodeId,
     pub counter: u64,
 }
 
 /// A key, and what tells its message from another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyEntry {
     pub key: Arc<str>,
     digest: u128,

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::cluster::view::NodeId;
 use crate::{
     channel::ChannelKey,
@@ -23,7 +25,7 @@ use crate::{
 };
 
 /// One message of a node's shard to those of another.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerMessage {
     /// The view of the session.
     pub view: u64,
@@ -31,20 +33,20 @@ pub struct PeerMessage {
 }
 
 /// To the shard that has the channel there, or without a channel to all of them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Body {
     Channel { key: ChannelKey, say: Say },
     All { from: Part, say: SayAll },
 }
 
 /// A shard among those of its node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     pub index: u64,
     pub count: u64,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Say {
     Owner(ToOwner),
     Relay(ToRelay),
@@ -54,7 +56,7 @@ pub enum Say {
 }
 
 /// From a node that hears a channel, to the channel's owner.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToOwner {
     /// Everything that the node has of the channel: replaces what the owner knew of it.
     Listen {
@@ -100,21 +102,21 @@ pub enum ToOwner {
 }
 
 /// What an owner numbers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Submission {
     Message(Box<Publish>),
     Session(SessionOp),
 }
 
 /// What becomes of the session that is kept at a place.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SessionOp {
     Keep(Option<Arc<Record>>),
     Take,
 }
 
 /// From a channel's owner to a node that hears it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToRelay {
     Resume(Box<Resume>),
     Deliver(Arc<Delivery>),
@@ -151,7 +153,7 @@ pub enum ToRelay {
 }
 
 /// How a listening node goes on: the answer to [`ToOwner::Listen`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resume {
     /// What the node said it has.
     pub from: Serial,
@@ -168,7 +170,7 @@ pub struct Resume {
 }
 
 /// From a channel's owner to those that keep copies.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToCopy {
     State(Box<State>),
     /// Numbered messages that follow each other; or none, to ask whether the copy is still one in this view.
@@ -191,7 +193,7 @@ pub enum ToCopy {
 }
 
 /// One numbered publish, with everything that follows from it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub message: Arc<Message>,
     pub retain: bool,
@@ -203,7 +205,7 @@ pub struct Entry {
 }
 
 /// What a copy answers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Confirm {
     /// Everything up to this number is kept, and nothing will be confirmed under a lower view.
     Copied { serial: Serial, mark: u64 },
@@ -214,7 +216,7 @@ pub enum Confirm {
 }
 
 /// What moves a channel from owner to owner.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Move {
     /// From the one that owned the channel in the view before and was certain of it.
     Seal(Box<State>),
@@ -231,7 +233,7 @@ pub enum Move {
 }
 
 /// What concerns all channels that were somebody's in the view before.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SayAll {
     /// All seals for the receiver are sent. With a number: what was not sealed does not exist, and since that view every
     /// publish to these channels is known. Without: the sender was not certain itself.

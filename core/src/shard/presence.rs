@@ -5,10 +5,12 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{cluster::view::NodeId, session::event::Member};
 
 /// The present sessions, and what has changed since listeners were told.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Members {
     present: BTreeMap<Arc<str>, Attached>,
     joined: BTreeMap<Arc<str>, Member>,
@@ -18,7 +20,7 @@ pub struct Members {
 }
 
 /// A session that is present by a subscription at a node.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attached {
     pub member: Member,
     pub attachment: u32,

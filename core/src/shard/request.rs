@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     channel::ChannelKey,
     cluster::view::NodeId,
@@ -25,7 +27,7 @@ pub struct Listener {
 }
 
 /// Brings an answer back to whoever asked. Means nothing to a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
     pub subscriber: Subscriber,
     pub number: i64,
@@ -66,7 +68,7 @@ pub enum Ask {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publish {
     pub token: Token,
     /// Whether success is answered; a refusal always is.
@@ -98,7 +100,7 @@ pub enum Reply {
 }
 
 /// What a new subscriber gets before the first live message.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Start {
     /// Where the client is told that it stands; `missed` follows from here.
     pub position: Serial,
@@ -123,7 +125,7 @@ impl Start {
 }
 
 /// What a channel's listeners hear besides messages.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Notice {
     Presence {
         change: PresenceChange,

@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{cluster::view::NodeId, code::ErrorCode, serial::Serial};
 
 /// The publishing nodes of a channel.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Senders(Vec<(NodeId, Sender)>);
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Sender {
     /// The highest counter that was looked at.
     last: u64,

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{cluster::view::NodeId, session::record::Record, shard::peer::SessionOp};
 
 /// What is kept at a place.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KeptSession {
     /// None once the session has ended or was taken.
     pub record: Option<Arc<Record>>,
@@ -17,7 +19,7 @@ pub struct KeptSession {
     pub taken: Option<Taken>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Taken {
     pub by: NodeId,
     pub counter: u64,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     message::Message,
     serial::{Epoch, Serial},
@@ -20,21 +22,21 @@ use crate::{
 const LINEAGE_MAX: usize = 32;
 
 /// Where an epoch ended and another went on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fork {
     pub epoch: Epoch,
     /// The last number of it that its child builds on.
     pub sequence: u64,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Retained {
     pub message: Arc<Message>,
     pub until_ms: u64,
 }
 
 /// A channel's state. Deadlines in it are those of the node that holds it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     pub epoch: Epoch,
     /// Oldest first.

@@ -92,7 +92,7 @@ impl World {
         let Some(held) = self.worker(node, worker).held.get_mut(&taker) else { return };
         let positions = held.restoring.take().unwrap_or_default();
         self.step(node, worker, taker, work, |session, cx| match outcome {
-            Ok(record) => session.restored_elsewhere(&record, &positions, cx),
+            Ok(record) => session.restored_elsewhere(&record, positions, cx),
             Err(_) => session.not_restored(cx),
         });
     }

@@ -2,6 +2,7 @@
 //!
 //! Served on listeners of its own by the small runtime, so that nothing here takes time from a worker.
 
+mod cluster;
 mod health;
 mod listeners;
 mod messages;
@@ -23,9 +24,10 @@ use axum::{
     http::{HeaderValue, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, delete, get, post, put},
 };
 use subtle::ConstantTimeEq;
+use tokio::sync::Notify;
 
 pub use listeners::Listeners;
 pub use server::Server;
@@ -56,6 +58,8 @@ struct Inner {
     metric_hubs_max: usize,
     tls: Vec<Arc<Tls>>,
     draining: AtomicBool,
+    /// An administrator wants the node to stop.
+    stop: Notify,
 }
 
 impl Admin {
@@ -73,12 +77,18 @@ impl Admin {
             metric_hubs_max: config.metric_hubs_max,
             tls,
             draining: AtomicBool::new(false),
+            stop: Notify::new(),
         }))
     }
 
     /// From now on the node is not ready.
     pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until an administrator wants the node to stop.
+    pub async fn stop_asked(&self) {
+        self.0.stop.notified().await;
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -128,6 +138,10 @@ fn guarded() -> Routes {
         ("/v1/hubs/{hub}/namespaces/{name}", resources::named::<Namespaces>()),
         ("/v1/hubs/{hub}/channels", resources::list::<Channels>()),
         ("/v1/hubs/{hub}/channels/{name}", resources::named::<Channels>()),
+        ("/v1/cluster", get(cluster::show)),
+        ("/v1/cluster/role", put(cluster::set_role)),
+        ("/v1/cluster/nodes/{node}", delete(cluster::forget)),
+        ("/v1/stop", get(cluster::stopping).post(cluster::stop)),
         ("/v1/hubs/{hub}/publish", post(messages::publish)),
         ("/v1/hubs/{hub}/presence", get(messages::presence)),
     ]

@@ -28,7 +28,8 @@ impl Engine {
     pub(super) fn settle(&mut self, now: Now, out: &mut Outboxes) -> bool {
         for _ in 0..ROUNDS_MAX {
             self.shard.end_turn(now, &mut self.shard_effects);
-            if self.shard_effects.is_empty() {
+            self.keep_changed(now);
+            if self.shard_effects.is_empty() && self.changed.is_empty() {
                 return true;
             }
             let mut effects = std::mem::take(&mut self.shard_effects);
@@ -64,8 +65,22 @@ impl Engine {
                 self.reposition(&key, position, recovered, known, out);
             }
             Effect::Answer { key, token, reply, .. } => self.answer(&key, token, reply, now, out),
-            // A node that has no others speaks to none.
-            Effect::LetGo { .. } | Effect::Confirm { .. } | Effect::Send { .. } | Effect::Served { .. } => {}
+            Effect::Send { to, message } => self.peers.send(to, &message),
+            Effect::Served { view } => {
+                if let Some(cluster) = &self.shared.cluster {
+                    cluster.served(view);
+                }
+            }
+            Effect::LetGo { place } => {
+                if let Some(place) = self.to_holder(place, |place| Mail::LetGo { place }) {
+                    self.let_go(&place, now, out);
+                }
+            }
+            Effect::Confirm { place } => {
+                if let Some(place) = self.to_holder(place, |place| Mail::Confirm { place }) {
+                    self.confirm(place, now);
+                }
+            }
             Effect::Store { key, ticket, messages } => self.store(Batch { key, messages }, ticket),
         }
     }
@@ -184,8 +199,7 @@ impl Engine {
                     let _ = reader.send(members);
                 }
             }
-            // Nobody asks for what no other node can have.
-            Reply::Taken(_) => {}
+            Reply::Taken(outcome) => self.taken_elsewhere(subscriber, outcome, now, out),
             Reply::Subscribed(outcome) => {
                 let crowded = self.is_crowded(subscriber, out);
                 let outcome = outcome.map(|start| if crowded { Box::new(start.without_missed()) } else { start });

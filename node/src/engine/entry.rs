@@ -6,7 +6,7 @@ use appsockets_core::{
     channel::{ChannelKey, ChannelName},
     fanout::Subscriber,
     serial::Serial,
-    session::{Session, event::Published, request::SubscribeInfo},
+    session::{Session, event::Published, record, request::SubscribeInfo},
 };
 
 use super::{Encoding, RestoreKey, Seat, timers::NEVER};
@@ -23,6 +23,12 @@ pub struct Entry {
     pub scheduled: u64,
     /// Outcomes of publishes, told together at the end of the turn.
     pub acks: Vec<Published>,
+    /// The cluster keeps something of it.
+    pub kept: bool,
+    /// What the cluster keeps is no longer true.
+    pub changed: bool,
+    /// It goes on at another node.
+    pub given: bool,
     /// What most sessions never have.
     pub rare: Option<Box<Rare>>,
 }
@@ -50,6 +56,9 @@ impl Entry {
             seat: Some(seat),
             scheduled: NEVER,
             acks: Vec::new(),
+            kept: false,
+            changed: false,
+            given: false,
             rare: None,
         }
     }
@@ -60,6 +69,11 @@ impl Entry {
 
     pub fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// Where the cluster keeps the session, if it is this node that says what becomes of it.
+    pub fn place(&self) -> Option<ChannelKey> {
+        (self.kept && !self.given).then(|| record::place(&self.session.hub().id, &self.key.to_string()))
     }
 
     pub fn parked_until_ms(&self) -> Option<u64> {

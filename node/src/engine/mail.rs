@@ -21,7 +21,7 @@ use appsockets_core::{
 use tokio::sync::oneshot;
 
 use super::{Engine, RestoreKey};
-use crate::edge::Outboxes;
+use crate::{cluster::ClusterMail, edge::Outboxes};
 
 /// One who publishes without a session and waits for the outcome.
 pub type Caller = oneshot::Sender<Result<Serial, ErrorCode>>;
@@ -70,6 +70,16 @@ pub enum Mail {
         key: ChannelKey,
         reader: PresenceReader,
     },
+    /// The session that is kept there goes on at another node.
+    LetGo {
+        place: ChannelKey,
+    },
+    /// Does this worker still have the session that is kept there?
+    Confirm {
+        place: ChannelKey,
+    },
+    /// To this worker's shard, from other nodes and of them.
+    Cluster(ClusterMail),
     /// There are new settings.
     Settings,
     /// Tell every session to connect elsewhere, spread over this time.
@@ -99,12 +109,15 @@ impl Engine {
                 self.tell_history(subscriber, req_id, channel, page, out);
             }
             Mail::Take { key, held, to, worker } => {
-                let carried = self.take(&key, held, out);
+                let carried = self.take(&key, held, now, out);
                 self.posting.push(worker, Mail::Taken { to, carried });
             }
             Mail::Taken { to, carried } => self.taken(to, carried, now, out),
             Mail::Publish { key, publish, caller } => self.publish_for(key, *publish, caller, now, out),
             Mail::ReadPresence { key, reader } => self.read_presence(key, reader, now, out),
+            Mail::LetGo { place } => self.let_go(&place, now, out),
+            Mail::Confirm { place } => self.confirm(place, now),
+            Mail::Cluster(mail) => self.take_cluster_mail(mail, now, out),
             Mail::Settings => self.take_settings(now, out),
             Mail::Drain { spread_ms } => self.drain(spread_ms, now, out),
             Mail::End => self.end_all(now, out),

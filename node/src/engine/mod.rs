@@ -12,6 +12,7 @@ pub mod last_event_id;
 mod mail;
 pub mod meters;
 mod parked;
+mod peers;
 mod posting;
 mod shared;
 mod steps;
@@ -42,7 +43,7 @@ pub use shared::{Handles, Shared, Ticket};
 use crate::{
     codec,
     edge::{Closed, ConnId, Handler, Opening, Outboxes, Transport},
-    engine::{entry::Entry, meters::Counts, posting::Posting, timers::Timers},
+    engine::{entry::Entry, meters::Counts, peers::Peers, posting::Posting, timers::Timers},
     random,
 };
 
@@ -68,6 +69,9 @@ pub struct Engine {
     callers: Slab<Caller>,
     readers: Slab<PresenceReader>,
     posting: Posting,
+    peers: Peers,
+    /// Sessions of which the cluster keeps what is no longer true.
+    changed: Vec<Subscriber>,
     /// Sessions without a connection.
     parked: usize,
     counts: Counts,
@@ -77,7 +81,8 @@ impl Engine {
     pub fn new(worker: u16, shared: Arc<Shared>) -> Self {
         let settings = shared.settings.current();
         let now = crate::edge::clock::now();
-        let mut shard = Shard::alone(now, shared.shard_config(worker, random::number()));
+        let config = shared.shard_config(worker, random::number());
+        let mut shard = if shared.cluster.is_some() { Shard::new(config) } else { Shard::alone(now, config) };
         // Without channels a hub's settings change nothing.
         settings.hubs.values().for_each(|hub| shard.set_hub(now, hub.clone(), &mut Vec::new()));
         Engine {
@@ -96,6 +101,8 @@ impl Engine {
             callers: Slab::new(),
             readers: Slab::new(),
             posting: Posting::new(shared.workers()),
+            peers: Peers::default(),
+            changed: Vec::new(),
             parked: 0,
             counts: Counts::default(),
             shared,
@@ -173,7 +180,8 @@ impl Handler for Engine {
         self.generations = self.generations.wrapping_add(1);
         let vacant = self.entries.vacant_entry();
         let subscriber = Subscriber { slot: vacant.key() as u32, generation: self.generations };
-        let key = RestoreKey { worker: self.listener.worker, subscriber, secret: random::secret() };
+        let node = self.shared.shard.me();
+        let key = RestoreKey { node, worker: self.listener.worker, subscriber, secret: random::secret() };
         let one_way = opening.transport == Transport::Sse;
         // Who comes back to a session subscribes when it is clear whether that session is still there.
         let (now_channels, later) = if restore.is_some() { (Vec::new(), channels) } else { (channels, Vec::new()) };
@@ -239,9 +247,11 @@ impl Handler for Engine {
     fn closed(&mut self, conn: ConnId, how: Closed, now: Now, out: &mut Outboxes) {
         let Some(subscriber) = self.subscriber_of(conn) else { return };
         self.bind(conn, None);
+        // Who was told to go comes back elsewhere.
+        let goes = self.live(subscriber).is_some_and(|entry| entry.session.is_draining());
         match how {
-            Closed::Clean => self.remove(subscriber, now, out),
-            Closed::Broken => self.park(subscriber, now, out),
+            Closed::Clean if !goes => self.remove(subscriber, now, out),
+            Closed::Clean | Closed::Broken => self.park(subscriber, now, out),
         }
     }
 
@@ -255,6 +265,7 @@ impl Handler for Engine {
         self.tell_outcomes(out);
         self.tell_positions(out);
         self.post();
+        self.peers.flush();
         self.show_counts();
         let due_ms = [self.timers.next(), self.shard.next_tick_ms(), (!settled).then_some(now.mono_ms)];
         due_ms.into_iter().flatten().chain(self.posting.retry_ms(now)).min()

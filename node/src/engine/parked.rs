@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use appsockets_core::{
     bucket::SharedBucket,
     channel::{ChannelKey, ChannelName},
+    cluster::view::NodeId,
     code::CloseCode,
     fanout::Subscriber,
     serial::Serial,
@@ -19,8 +20,9 @@ use super::{
 use crate::edge::Outboxes;
 
 /// Finds one session and proves the right to it. It says where the session is, so nothing has to be searched.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestoreKey {
+    pub node: NodeId,
     pub worker: u16,
     pub subscriber: Subscriber,
     /// 128 bits of chance.
@@ -30,7 +32,8 @@ pub struct RestoreKey {
 impl fmt::Display for RestoreKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Subscriber { slot, generation } = self.subscriber;
-        write!(f, "{:x}-{slot:x}-{generation:x}-{:032x}", self.worker, self.secret)
+        let NodeId { node, generation: run } = self.node;
+        write!(f, "{node:x}-{run:x}-{:x}-{slot:x}-{generation:x}-{:032x}", self.worker, self.secret)
     }
 }
 
@@ -38,10 +41,15 @@ impl FromStr for RestoreKey {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let mut parts = text.splitn(4, '-');
+        let mut parts = text.splitn(6, '-');
         let mut next = || parts.next().ok_or(());
+        let (node, run) = (next()?, next()?);
         let (worker, slot, generation, secret) = (next()?, next()?, next()?, next()?);
         Ok(RestoreKey {
+            node: NodeId {
+                node: u64::from_str_radix(node, 16).map_err(drop)?,
+                generation: u64::from_str_radix(run, 16).map_err(drop)?,
+            },
             worker: u16::from_str_radix(worker, 16).map_err(drop)?,
             subscriber: Subscriber {
                 slot: u32::from_str_radix(slot, 16).map_err(drop)?,
@@ -81,8 +89,10 @@ impl Engine {
         now: Now,
         out: &mut Outboxes,
     ) {
+        let own_node = self.shared.shard.me();
         // Each worker counts its own slots and generations, so those alone name nobody.
-        let own = |key: &RestoreKey| key.worker == self.listener.worker && key.subscriber == subscriber;
+        let own =
+            |key: &RestoreKey| (key.node, key.worker, key.subscriber) == (own_node, self.listener.worker, subscriber);
         let key = key.parse::<RestoreKey>().ok().filter(|key| !own(key));
         let Some(entry) = self.live_mut(subscriber) else { return };
         // One at a time: the answer to the first must not be taken for that to a second.
@@ -91,8 +101,12 @@ impl Engine {
         }
         entry.rare().restoring = Some(positions);
         match key {
+            Some(key) if key.node != own_node && self.shared.cluster.is_some() => {
+                self.take_elsewhere(subscriber, key, now);
+            }
+            Some(key) if key.node != own_node => self.taken(subscriber, None, now, out),
             Some(key) if key.worker == self.listener.worker => {
-                let carried = self.take(&key, held, out);
+                let carried = self.take(&key, held, now, out);
                 self.taken(subscriber, carried, now, out);
             }
             Some(key) if usize::from(key.worker) < self.shared.workers() => {
@@ -104,9 +118,15 @@ impl Engine {
     }
 
     /// Gives away a session, with or without a connection.
-    pub(super) fn take(&mut self, key: &RestoreKey, held: Option<u64>, out: &mut Outboxes) -> Option<Box<Carried>> {
+    pub(super) fn take(
+        &mut self,
+        key: &RestoreKey,
+        held: Option<u64>,
+        now: Now,
+        out: &mut Outboxes,
+    ) -> Option<Box<Carried>> {
         let subscriber = key.subscriber;
-        self.live(subscriber).filter(|entry| entry.key.secret == key.secret)?;
+        let place = self.live(subscriber).filter(|entry| entry.key == *key && !entry.given)?.place();
         let sent = self.detach(subscriber);
         let code = CloseCode::Replaced;
         self.tell(subscriber, &Event::Close(code), out);
@@ -115,6 +135,7 @@ impl Engine {
             out.close(conn, code.code(), code.name());
         }
         let mut entry = self.entries.try_remove(subscriber.slot as usize)?;
+        place.into_iter().for_each(|place| self.forget(place, now));
         let Rare { parked, held: kept, .. } = entry.rare.take().map(|rare| *rare).unwrap_or_default();
         self.parked -= usize::from(parked.is_some());
         let positions = match held {
@@ -156,7 +177,7 @@ impl Engine {
     }
 
     /// Ends the deliveries to a session. Returns how far it has come.
-    fn detach(&mut self, subscriber: Subscriber) -> Vec<(ChannelName, Serial)> {
+    pub(super) fn detach(&mut self, subscriber: Subscriber) -> Vec<(ChannelName, Serial)> {
         let positions = self.positions(subscriber);
         let Some(hub) = self.live(subscriber).map(|entry| entry.session.hub().id.clone()) else { return positions };
         for (channel, _) in &positions {

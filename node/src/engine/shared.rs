@@ -20,6 +20,7 @@ use tokio::{runtime, task::JoinHandle, time};
 use super::{Hubs, Mail, Seat, last_event_id::Resume, meters::Meters};
 use crate::{
     auth::Authenticator,
+    cluster::Cluster,
     edge::{MailError, WorkerHandle},
     settings::Settings,
     store::{MessageStore, StoreError},
@@ -61,6 +62,8 @@ pub struct Shared {
     /// Whether `/` is a page to try things with.
     pub page: bool,
     pub handles: Handles,
+    /// None if this node is alone.
+    pub cluster: Option<Cluster>,
 }
 
 /// The workers, once they have been started.
@@ -156,7 +159,7 @@ impl Shared {
     }
 
     fn is_own(&self, serial: Serial) -> bool {
-        serial.epoch.generation == self.shard.generation
+        (serial.epoch.node, serial.epoch.generation) == (self.shard.node, self.shard.generation)
     }
 
     /// Who shows these credentials.

@@ -90,8 +90,7 @@ impl Engine {
                 }
             }
             Effect::Detach { key } => drop(self.fanout.detach(&key, subscriber)),
-            // A node that has no others keeps its sessions itself.
-            Effect::Changed => {}
+            Effect::Changed => self.mark_changed(subscriber),
             Effect::Authenticate(credentials) => self.authenticate(subscriber, credentials),
             Effect::Restore { restore_key, positions } => {
                 self.begin_restore(subscriber, &restore_key, None, positions, now, out);
@@ -129,9 +128,9 @@ impl Engine {
             self.bind(conn, None);
             out.close(conn, code.code(), code.name());
         }
-        // One that fell silent may only have lost its connection, and come back.
+        // One that fell silent may only have lost its connection, and come back; one that was told to go, elsewhere.
         match code {
-            CloseCode::HeartbeatMissed => self.park(subscriber, now, out),
+            CloseCode::HeartbeatMissed | CloseCode::Drained => self.park(subscriber, now, out),
             _ => self.remove(subscriber, now, out),
         }
     }
@@ -149,8 +148,10 @@ impl Engine {
     pub(super) fn remove(&mut self, subscriber: Subscriber, now: Now, out: &mut Outboxes) {
         self.step(subscriber, now, out, |session, cx| session.leave_all(cx));
         if let Some(entry) = self.live(subscriber) {
+            let place = entry.place();
             self.parked -= usize::from(entry.parked_until_ms().is_some());
             self.entries.remove(subscriber.slot as usize);
+            place.into_iter().for_each(|place| self.forget(place, now));
         }
     }
 

@@ -43,7 +43,7 @@ impl Server {
         let (address, admin) = (node.address(), node.admin_address().unwrap());
         let token = std::fs::read_to_string(folder.path().join("data/admin.token")).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let _serving = tokio::spawn(node.serve(async { drop(stopped.await) }));
+        let _serving = tokio::spawn(async { node.serve(async { drop(stopped.await) }).await.map(drop) });
         Server { address, admin, token, stop: Some(stop), _folder: folder, _serving }
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::cluster::view::{NodeId, View};
 
 /// What [`super::Views`] is made with.
@@ -38,7 +40,7 @@ pub struct Known {
 }
 
 /// An attempt to decide; a higher one takes precedence. No two attempts for one number share a ballot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ballot {
     pub round: u64,
     /// Who proposes.
@@ -46,14 +48,14 @@ pub struct Ballot {
 }
 
 /// What an acceptor has accepted, and in which attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vote {
     pub ballot: Ballot,
     pub view: Arc<View>,
 }
 
 /// Where a node stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     pub view: Arc<View>,
     /// The views from the last settled one to the one before `view`, which is always there; oldest first.
@@ -67,7 +69,7 @@ pub struct Told {
 /// What one node says to another. The first on each link is `NoView` or `Is`, so a receiver always knows where the
 /// sender stands. What belongs to deciding counts only between nodes that stand at the same view, and names the number
 /// to be decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// The sender knows no view.
     NoView,

@@ -1,0 +1,489 @@
+//! The cluster's thread: takes what links, gossip and shards say to the core's views, and carries out what those want.
+
+mod nodes;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use appsockets_core::{
+    cluster::{
+        view::NodeId,
+        views::{
+            Views,
+            message::{Effect, Known},
+        },
+    },
+    time::Now,
+};
+use appsockets_proto::cluster::{Frame, Goodbye, frame};
+use nodes::{Link, Nodes, Try};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    codec,
+    gossip::{Facts, Gossip, Heard},
+    handle::{Control, Status},
+    link::{self, Failure, LinkEvent, Local, Outgoing, Peer},
+    mail::{ClusterMail, Workers},
+};
+use crate::edge::clock;
+
+/// How often what follows from time alone is looked at.
+const PULSE_MS: u64 = 50;
+/// How soon workers without room for mail are tried again.
+const MAIL_RETRY_MS: u64 = 2;
+/// How often the first others are looked for, right after the start and later.
+const SEEK_MS: u64 = 50;
+const SEEK_LATER_MS: u64 = 1_000;
+/// How long the last words may take.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// What a driver is made of.
+pub struct Parts {
+    pub local: Arc<Local>,
+    pub views: Views,
+    pub workers: Workers,
+    pub gossip: Gossip,
+    pub seeds: Vec<String>,
+    pub control: mpsc::Receiver<Control>,
+    pub events: mpsc::Receiver<LinkEvent>,
+    pub status: watch::Sender<Arc<Status>>,
+}
+
+pub struct Driver {
+    local: Arc<Local>,
+    me: NodeId,
+    views: Views,
+    nodes: Nodes,
+    workers: Workers,
+    gossip: Gossip,
+    heard: watch::Receiver<Arc<[Heard]>>,
+    seeds: Vec<String>,
+    control: mpsc::Receiver<Control>,
+    events: mpsc::Receiver<LinkEvent>,
+    status: watch::Sender<Arc<Status>>,
+    tasks: JoinSet<Done>,
+    /// What the views want done, in order.
+    wanted: VecDeque<Effect>,
+    /// How many shards serve a view.
+    served: BTreeMap<u64, usize>,
+    alive: Arc<BTreeSet<NodeId>>,
+    /// Those that the shards know to be gone.
+    gone: BTreeSet<NodeId>,
+    told: Facts,
+    known: Vec<Known>,
+    views_installed: u64,
+    leaving: Vec<oneshot::Sender<()>>,
+    /// The first view without this node.
+    left_in: Option<u64>,
+    seeking: bool,
+    started_ms: u64,
+    next_seek_ms: u64,
+    mail_waits: bool,
+    dissolved: bool,
+}
+
+/// What an attempt to reach others has come to.
+enum Done {
+    Tried { id: NodeId, outcome: Result<Option<Peer>, Failure> },
+    Sought(Vec<Peer>),
+}
+
+impl Driver {
+    pub fn new(parts: Parts) -> Driver {
+        let Parts { local, views, workers, gossip, seeds, control, events, status } = parts;
+        let now = clock::now();
+        let me = local.me;
+        Driver {
+            heard: gossip.heard(),
+            nodes: Nodes::new(me),
+            me,
+            local,
+            views,
+            workers,
+            gossip,
+            seeds,
+            control,
+            events,
+            status,
+            tasks: JoinSet::new(),
+            wanted: VecDeque::new(),
+            served: BTreeMap::new(),
+            alive: Arc::default(),
+            gone: BTreeSet::new(),
+            told: Facts::default(),
+            known: Vec::new(),
+            views_installed: 0,
+            leaving: Vec::new(),
+            left_in: None,
+            seeking: false,
+            started_ms: now.mono_ms,
+            next_seek_ms: now.mono_ms,
+            mail_waits: false,
+            dissolved: false,
+        }
+    }
+
+    /// Runs until the end is asked for, or this part has dissolved.
+    pub async fn run(mut self) {
+        self.pulse(clock::now());
+        loop {
+            if let Some(done) = self.turn().await {
+                self.say_goodbye().await;
+                let _ = done.send(());
+                return;
+            }
+            let now = clock::now();
+            self.reach(now);
+            self.mail_waits = !self.workers.flush();
+            if self.dissolved {
+                return;
+            }
+        }
+    }
+
+    /// Takes one input. Returns who waits for the end.
+    async fn turn(&mut self) -> Option<oneshot::Sender<()>> {
+        let due = self.due(clock::now());
+        tokio::select! {
+            biased;
+            control = self.control.recv() => return self.take_control(control?),
+            () = sleep_until(due) => self.pulse(clock::now()),
+            _ = self.heard.changed() => self.take_gossip(clock::now()),
+            Some(done) = self.tasks.join_next() => {
+                if let Ok(done) = done {
+                    self.take_done(clock::now(), done);
+                }
+            }
+            Some(event) = self.events.recv(), if !self.workers.is_crowded() => self.take_event(clock::now(), event),
+        }
+        None
+    }
+
+    fn due(&self, now: Now) -> Instant {
+        let mail = self.mail_waits.then_some(now.mono_ms + MAIL_RETRY_MS);
+        let times =
+            [Some(now.mono_ms + PULSE_MS), self.views.next_tick_ms(), self.nodes.next_try_ms(now.mono_ms), mail];
+        clock::instant(times.into_iter().flatten().min().unwrap_or_default().max(now.mono_ms)).into()
+    }
+
+    /// Time has passed.
+    fn pulse(&mut self, now: Now) {
+        if self.views.next_tick_ms().is_some_and(|ms| ms <= now.mono_ms) {
+            self.views(now, |views, effects| views.tick(now, effects));
+        }
+        self.nodes.tidy(now.mono_ms, self.views.view().map(|view| &**view), |id| self.views.is_gone(id));
+        self.tell_views(now);
+        self.seek(now);
+        self.show(now);
+    }
+
+    fn take_control(&mut self, control: Control) -> Option<oneshot::Sender<()>> {
+        let now = clock::now();
+        match control {
+            Control::Served { view } => {
+                let count = self.served.entry(view).or_default();
+                *count += 1;
+                if *count == self.workers.count() {
+                    self.served.retain(|other, _| *other > view);
+                    self.views(now, |views, effects| views.served(now, view, effects));
+                }
+            }
+            Control::Leave { done } => {
+                self.local.leaving.store(true, Ordering::Relaxed);
+                self.leaving.push(done);
+                self.tell_views(now);
+            }
+            Control::SetCore(core) => {
+                self.local.core.store(core, Ordering::Relaxed);
+                self.tell_views(now);
+            }
+            Control::Forget { node, done } => {
+                let lost = self.nodes.newest(node).filter(|(_, node)| node.link.is_none()).map(|(id, _)| id);
+                if let Some(id) = lost {
+                    self.views(now, |views, effects| views.gone(now, id, effects));
+                }
+                let _ = done.send(lost.is_some());
+            }
+            Control::End { done } => return Some(done),
+        }
+        self.show(now);
+        None
+    }
+
+    fn take_gossip(&mut self, now: Now) {
+        let heard = self.heard.borrow_and_update().clone();
+        self.nodes.heard(now.mono_ms, &heard);
+        self.tell_views(now);
+    }
+
+    fn take_event(&mut self, now: Now, event: LinkEvent) {
+        match event {
+            LinkEvent::Met(peer) => {
+                self.nodes.met(now.mono_ms, &peer);
+                self.gossip.contact(peer.address);
+            }
+            LinkEvent::Up { peer, outgoing } => self.link_up(now, &peer, outgoing),
+            LinkEvent::Down { from, link } => self.link_down(now, from, link),
+            LinkEvent::Frames { from, link, frames } => {
+                for frame in frames {
+                    // What one frame brings may end the link.
+                    let is_it = self.nodes.link(from).is_some_and(|known| known.outgoing.number == link);
+                    if is_it {
+                        self.take_frame(now, from, frame);
+                    }
+                }
+            }
+        }
+    }
+
+    fn link_up(&mut self, now: Now, peer: &Peer, outgoing: Arc<Outgoing>) {
+        if self.views.is_gone(peer.id) || !outgoing.is_open() {
+            return outgoing.close();
+        }
+        self.nodes.met(now.mono_ms, peer);
+        let link = Link { outgoing, shards: peer.shards };
+        let before = self.nodes.get_mut(peer.id).and_then(|node| node.linked(link));
+        if let Some(before) = before {
+            before.outgoing.close();
+            self.views(now, |views, effects| views.link_down(now, peer.id, effects));
+        }
+        tracing::info!(node = peer.id.node, generation = peer.id.generation, "linked");
+        self.views(now, |views, effects| views.link_up(now, peer.id, effects));
+        self.tell_views(now);
+    }
+
+    fn link_down(&mut self, now: Now, from: NodeId, link: u64) {
+        if self.nodes.get_mut(from).is_some_and(|node| node.unlinked(now.mono_ms, link)) {
+            tracing::info!(node = from.node, generation = from.generation, "no longer linked");
+            self.views(now, |views, effects| views.link_down(now, from, effects));
+            self.tell_views(now);
+        }
+    }
+
+    fn take_frame(&mut self, now: Now, from: NodeId, frame: Frame) {
+        match frame.frame {
+            Some(frame::Frame::Views(bytes)) => match codec::decode_view(&bytes) {
+                Ok(message) => self.views(now, |views, effects| views.receive(now, from, message, effects)),
+                Err(error) => {
+                    tracing::error!(node = from.node, %error, "the link is closed");
+                    self.nodes.link(from).iter().for_each(|link| link.outgoing.close());
+                }
+            },
+            Some(frame::Frame::Shard(shard)) => {
+                self.workers.post(shard.index as usize, ClusterMail::Peer { from, messages: shard.messages });
+            }
+            Some(frame::Frame::Goodbye(_)) => {
+                tracing::info!(node = from.node, generation = from.generation, "has ended");
+                self.views(now, |views, effects| views.gone(now, from, effects));
+            }
+            Some(frame::Frame::Hello(_)) | None => {}
+        }
+    }
+
+    /// Lets the views take an input, and does what follows.
+    fn views(&mut self, now: Now, input: impl FnOnce(&mut Views, &mut Vec<Effect>)) {
+        let mut effects = Vec::new();
+        input(&mut self.views, &mut effects);
+        let gone: Vec<_> = self.nodes.ids().filter(|id| self.views.is_gone(*id) && !self.gone.contains(id)).collect();
+        for id in gone {
+            self.gone.insert(id);
+            self.workers.post_all(&ClusterMail::Gone(id));
+        }
+        self.wanted.extend(effects);
+        while let Some(effect) = self.wanted.pop_front() {
+            self.carry_out(now, effect);
+        }
+    }
+
+    fn carry_out(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => {
+                if let Some(link) = self.nodes.link(to) {
+                    link.outgoing.send(frame::Frame::Views(codec::encode_view(&message)));
+                }
+            }
+            Effect::Install { view, open } => {
+                tracing::info!(?view, "a view");
+                self.views_installed += 1;
+                self.nodes.installed(&view);
+                self.left_in = match view.contains(self.me) {
+                    true => None,
+                    false => self.left_in.or(Some(view.number)),
+                };
+                self.workers.post_all(&ClusterMail::Install { view, open });
+            }
+            Effect::Settled { number } => {
+                tracing::debug!(number, "a view is settled");
+                self.workers.post_all(&ClusterMail::Settled(number));
+            }
+            Effect::Session { peer, on } => {
+                let link = self.nodes.link(peer).filter(|_| on);
+                let link = link.map(|link| (link.outgoing.clone(), link.shards));
+                self.workers.post_all(&ClusterMail::Session { peer, link });
+            }
+            Effect::Dissolve => {
+                tracing::warn!("this node has met an older cluster, and joins that one as a new node");
+                self.dissolved = true;
+            }
+        }
+        self.show(now);
+    }
+
+    /// What this node knows of itself and others has changed, or may have.
+    fn tell_views(&mut self, now: Now) {
+        let unreachable = self.nodes.unreachable(now.mono_ms);
+        let (core, leaving) = (self.local.core.load(Ordering::Relaxed), self.local.leaving.load(Ordering::Relaxed));
+        let mut known = self.nodes.known(now.mono_ms);
+        known.push(Known { id: self.me, core, leaving, alive: true, unreachable: unreachable.clone() });
+        let alive: BTreeSet<_> = known.iter().filter(|known| known.alive).map(|known| known.id).collect();
+        if known != self.known {
+            self.known.clone_from(&known);
+            self.views(now, |views, effects| views.gossip(now, known, effects));
+        }
+        if alive != *self.alive {
+            self.alive = Arc::new(alive);
+            self.workers.post_all(&ClusterMail::Alive(self.alive.clone()));
+        }
+        let facts = Facts {
+            peer: Some(self.local.address),
+            core,
+            leaving,
+            unreachable,
+            view: self.views.view().map_or(0, |view| view.number),
+            revision: self.local.settings.current().revision.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        if facts != self.told {
+            self.told = facts.clone();
+            self.gossip.tell(facts);
+        }
+        self.tell_leavers(now);
+    }
+
+    /// Says to those who wait that this node has given up its channels, if it has.
+    fn tell_leavers(&mut self, now: Now) {
+        let given = self.left_in.is_some_and(|number| self.views.settled() >= number);
+        let heirs = |known: &Known| known.core && known.alive && !known.leaving && known.id != self.me;
+        let nobody = !self.nodes.known(now.mono_ms).iter().any(heirs);
+        if self.local.leaving.load(Ordering::Relaxed) && (given || nobody || self.views.view().is_none()) {
+            for done in self.leaving.drain(..) {
+                // Who no longer waits needs no answer.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Tries to reach those that are to be reached.
+    fn reach(&mut self, now: Now) {
+        for (id, address, how) in self.nodes.due(now.mono_ms, |id| self.views.is_gone(id)) {
+            let local = self.local.clone();
+            self.tasks.spawn(async move {
+                let outcome = match how {
+                    Try::Dial => link::dial(&local, address).await.map(|()| None),
+                    Try::Announce => link::announce(&local, address).await.map(Some),
+                };
+                Done::Tried { id, outcome }
+            });
+        }
+    }
+
+    fn take_done(&mut self, now: Now, done: Done) {
+        match done {
+            Done::Sought(peers) => {
+                self.seeking = false;
+                for peer in peers {
+                    self.nodes.met(now.mono_ms, &peer);
+                    self.gossip.contact(peer.address);
+                }
+                self.tell_views(now);
+            }
+            Done::Tried { id, outcome } => {
+                let Some(node) = self.nodes.get_mut(id) else { return };
+                node.tried(now.mono_ms, outcome.is_ok());
+                let ended = node.was_linked && matches!(outcome, Err(Failure::Refused));
+                match outcome {
+                    // Somebody else is at that address now. If it is the node's next run, the views know what that means.
+                    Ok(Some(peer)) if peer.id != id => self.nodes.met(now.mono_ms, &peer),
+                    Ok(_) => {}
+                    Err(failure) => tracing::debug!(node = id.node, %failure, "not reached"),
+                }
+                if ended {
+                    tracing::info!(node = id.node, generation = id.generation, "its process has ended");
+                    self.views(now, |views, effects| views.gone(now, id, effects));
+                    self.tell_views(now);
+                }
+            }
+        }
+    }
+
+    /// Makes this node known at the addresses where others may be, which is faster than gossip.
+    fn seek(&mut self, now: Now) {
+        if self.seeking || self.seeds.is_empty() || now.mono_ms < self.next_seek_ms {
+            return;
+        }
+        let early = now.mono_ms < self.started_ms + 3_000;
+        self.next_seek_ms = now.mono_ms + if early { SEEK_MS } else { SEEK_LATER_MS };
+        if self.nodes.links().next().is_some() {
+            return;
+        }
+        self.seeking = true;
+        let (local, seeds) = (self.local.clone(), self.seeds.clone());
+        self.tasks.spawn(async move { Done::Sought(seek(&local, &seeds).await) });
+    }
+
+    fn show(&self, now: Now) {
+        self.status.send_replace(Arc::new(Status {
+            view: self.views.view().cloned(),
+            settled: self.views.settled(),
+            views_installed: self.views_installed,
+            nodes: self.nodes.status(now.mono_ms, |id| self.views.is_gone(id)),
+            core: self.local.core.load(Ordering::Relaxed),
+            leaving: self.local.leaving.load(Ordering::Relaxed),
+            dissolved: self.dissolved,
+        }));
+    }
+
+    /// Everybody learns that nothing of this node runs any more.
+    async fn say_goodbye(&mut self) {
+        let links: Vec<_> = self.nodes.links().map(|link| link.outgoing.clone()).collect();
+        for outgoing in &links {
+            outgoing.send(frame::Frame::Goodbye(Goodbye {}));
+            outgoing.finish();
+        }
+        // The others close the links when they have read it.
+        let until_read = async {
+            while self.nodes.links().next().is_some() {
+                match self.events.recv().await {
+                    Some(LinkEvent::Down { from, link }) => {
+                        self.nodes.get_mut(from).map(|node| node.unlinked(0, link));
+                    }
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+        };
+        let _ = timeout(GOODBYE, until_read).await;
+    }
+}
+
+/// Who answers at the seeds.
+async fn seek(local: &Local, seeds: &[String]) -> Vec<Peer> {
+    let mut found = Vec::new();
+    for seed in seeds {
+        let Ok(Ok(addresses)) = timeout(Duration::from_secs(1), tokio::net::lookup_host(seed)).await else { continue };
+        let others: Vec<SocketAddr> = addresses.filter(|address| *address != local.address).collect();
+        for address in others {
+            found.extend(link::announce(local, address).await.ok());
+        }
+    }
+    found
+}
