@@ -60,8 +60,9 @@ fn step(facts: &Facts<'_>) -> u16 {
     facts.points.div_ceil(facts.steps.max(1))
 }
 
+/// One that became an edge node leaves the view just so.
 fn is_leaving(id: NodeId, facts: &Facts<'_>) -> bool {
-    facts.known.get(&id).is_some_and(|known| known.leaving)
+    facts.known.get(&id).is_some_and(|known| known.leaving || !known.core)
 }
 
 /// Whoever leaves gives points, and goes when it has none. The last to have points keeps them until somebody else has.
@@ -285,6 +286,18 @@ mod tests {
         check(Case { members: &[(1, 100), (2, 32)], next: Some(&[(1, 100), (2, 0)]), ..leave });
         check(Case { members: &[(1, 100), (2, 0)], next: Some(&[(1, 100)]), ..leave });
         check(Case { members: &[(1, 100), (2, 0)], unsettled: true, ..leave });
+    }
+
+    #[test]
+    fn one_that_becomes_an_edge_node_gives_its_points_and_goes() {
+        let known = [(1, true), (2, false)].map(|(node, core)| {
+            (id(node), Known { id: id(node), core, leaving: false, alive: true, unreachable: Vec::new() })
+        });
+        let known = BTreeMap::from(known);
+        let next = |members| outcome(&Case { members, ..Case::default() }, &known);
+        assert_eq!(next(&[(1, 100), (2, 100)]), Some(vec![(1, 100), (2, 66)]));
+        assert_eq!(next(&[(1, 100), (2, 0)]), Some(vec![(1, 100)]));
+        assert_eq!(next(&[(1, 100)]), None);
     }
 
     #[test]

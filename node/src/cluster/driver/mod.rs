@@ -200,10 +200,12 @@ impl Driver {
             Control::Leave { done } => {
                 self.local.leaving.store(true, Ordering::Relaxed);
                 self.leaving.push(done);
+                self.say_hello();
                 self.tell_views(now);
             }
             Control::SetCore(core) => {
                 self.local.core.store(core, Ordering::Relaxed);
+                self.say_hello();
                 self.tell_views(now);
             }
             Control::Forget { node, done } => {
@@ -285,7 +287,15 @@ impl Driver {
                 tracing::info!(node = from.node, generation = from.generation, "has ended");
                 self.views(now, |views, effects| views.gone(now, from, effects));
             }
-            Some(frame::Frame::Hello(_)) | None => {}
+            Some(frame::Frame::Hello(hello)) => {
+                if let Ok(peer) = self.local.peer(&hello)
+                    && peer.id == from
+                {
+                    self.nodes.met(now.mono_ms, &peer);
+                    self.tell_views(now);
+                }
+            }
+            None => {}
         }
     }
 
@@ -367,6 +377,13 @@ impl Driver {
             self.gossip.tell(facts);
         }
         self.tell_leavers(now);
+    }
+
+    /// This node is no longer what it told its peers; gossip would tell them later.
+    fn say_hello(&self) {
+        for link in self.nodes.links() {
+            link.outgoing.send(frame::Frame::Hello(self.local.hello()));
+        }
     }
 
     /// Says to those who wait that this node has given up its channels, if it has.

@@ -113,7 +113,7 @@ impl Local {
     }
 
     /// Who says this, if it can be a peer of this node.
-    fn peer(&self, hello: &Hello) -> Result<Peer, Status> {
+    pub fn peer(&self, hello: &Hello) -> Result<Peer, Status> {
         let refuse = |sentence: String| {
             self.counters.refused.fetch_add(1, Ordering::Relaxed);
             Err(Status::failed_precondition(sentence))
