@@ -59,7 +59,11 @@ impl Node {
         std::fs::create_dir_all(&config.data)
             .with_context(|| format!("the folder {} can't be made", config.data.display()))?;
         if config.auth.session_secret.bytes().is_empty() {
-            config.auth.session_secret = secret::read_or_make(&config.data, secret::SESSION)?.into();
+            let secret = match cluster {
+                Some(_) => secret::shared_by(&config.cluster.name, config.cluster.rpc.secret_key.bytes()),
+                None => secret::read_or_make(&config.data, secret::SESSION)?,
+            };
+            config.auth.session_secret = secret.into();
         }
         if config.admin.token.bytes().is_empty() && config.admin.listen.is_some() {
             config.admin.token = secret::read_or_make(&config.data, secret::ADMIN)?.into();

@@ -7,6 +7,8 @@ use std::{
 };
 
 use anyhow::Context;
+use hkdf::Hkdf;
+use sha2::Sha256;
 
 use crate::random;
 
@@ -14,6 +16,16 @@ use crate::random;
 pub const SESSION: &str = "session.secret";
 /// What administrators show.
 pub const ADMIN: &str = "admin.token";
+
+/// The secret that all nodes of a cluster sign session tokens with, unless they are configured with one: each must take
+/// the tokens of the others.
+pub fn shared_by(cluster: &str, rpc_secret: &[u8]) -> Vec<u8> {
+    let mut secret = vec![0; 32];
+    // Refused only for lengths that no key has.
+    let made = Hkdf::<Sha256>::new(Some(cluster.as_bytes()), rpc_secret).expand(b"session tokens", &mut secret);
+    debug_assert!(made.is_ok());
+    secret
+}
 
 /// The secret of this name in the data folder. Readable by the node's user alone.
 pub fn read_or_make(folder: &Path, name: &str) -> anyhow::Result<Vec<u8>> {

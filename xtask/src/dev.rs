@@ -19,19 +19,25 @@ pub struct Options {
     /// Build with optimisation
     #[arg(long)]
     release: bool,
+    /// How many nodes share the channels
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=9))]
+    nodes: u64,
 }
 
 /// Builds the node and becomes it, so that Ctrl-C and signals reach the node itself and its end is this command's end.
 pub fn run(options: &Options) -> Result<()> {
     needs::ensure(&[needs::C_COMPILER], &options.consent)?;
     build(options.release)?;
+    let program = root::target().join(if options.release { "release" } else { "debug" }).join("appsockets-node");
+    if options.nodes > 1 {
+        return cluster(&program, options.nodes);
+    }
     let address = address(8080)?;
     let data = root::target().join("dev");
     fs::create_dir_all(&data).with_context(|| format!("could not make {}", data.display()))?;
 
     print!("{}", guide(address));
-    let profile = if options.release { "release" } else { "debug" };
-    let mut node = process::program(root::target().join(profile).join("appsockets-node"), ["--data"]);
+    let mut node = process::program(program, ["--data"]);
     node.arg(&data).args([
         "--hubs",
         "node/demo/hubs.yaml",
@@ -42,6 +48,65 @@ pub fn run(options: &Options) -> Result<()> {
         "--page",
     ]);
     Err(node.exec()).with_context(|| format!("could not start {}", Path::new(node.get_program()).display()))
+}
+
+/// Nodes with neighbouring ports, until one of them ends or Ctrl-C ends all.
+fn cluster(program: &Path, nodes: u64) -> Result<()> {
+    let mut plan = Vec::new();
+    for node in 1..=nodes {
+        let port = |base: u16| address(base + node as u16);
+        plan.push((node, port(8079)?, port(9079)?, port(7945)?));
+    }
+    let seeds = plan.iter().map(|(_, _, _, peers)| peers.to_string()).collect::<Vec<_>>().join(",");
+    let secret = format!("{:032x}", rand_secret()?);
+    let mut running = Vec::new();
+    for (node, clients, admin, peers) in &plan {
+        let data = root::target().join("dev").join(format!("node{node}"));
+        fs::create_dir_all(&data).with_context(|| format!("could not make {}", data.display()))?;
+        let mut command = process::program(program, ["--hubs", "node/demo/hubs.yaml", "--page", "--data"]);
+        command.arg(&data).args(["--listen", &clients.to_string(), "--admin", &admin.to_string()]);
+        command.envs([
+            ("APPSOCKETS_CLUSTER__LISTEN", peers.to_string()),
+            ("APPSOCKETS_CLUSTER__NODE", node.to_string()),
+            ("APPSOCKETS_CLUSTER__EXPECTED_CORE_NODES", nodes.to_string()),
+            ("APPSOCKETS_CLUSTER__MEMBERSHIP__SECRET_KEY", secret.clone()),
+            ("APPSOCKETS_CLUSTER__RPC__SECRET_KEY", secret.clone()),
+            ("APPSOCKETS_DISCOVERY__SEEDS", seeds.clone()),
+        ]);
+        running.push(command.spawn().with_context(|| format!("could not start {}", program.display()))?);
+    }
+    print!("{}", cluster_guide(&plan));
+    // Ctrl-C reaches all processes of the terminal, so this only waits for them.
+    let ended = running.iter_mut().map(|node| node.wait()).collect::<std::io::Result<Vec<_>>>()?;
+    anyhow::ensure!(ended.iter().all(|status| status.success()), "a node has failed");
+    Ok(())
+}
+
+/// Chance from the operating system: the nodes of one run know each other by it.
+fn rand_secret() -> Result<u128> {
+    let mut bytes = [0; 16];
+    std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+fn cluster_guide(plan: &[(u64, SocketAddr, SocketAddr, SocketAddr)]) -> String {
+    let nodes: String = plan
+        .iter()
+        .map(|(node, clients, admin, _)| {
+            format!("    node {node}: http://{clients}/   administration: http://{admin}\n")
+        })
+        .collect();
+    format!(
+        r#"
+{} nodes with the hub "demo" come up. Ctrl-C stops them.
+
+{nodes}
+Open two of the addresses in a browser: what is published at one is heard at the other. Stop one node
+(`kill` its process) and see its clients go on at another when they connect there.
+
+"#,
+        plan.len()
+    )
 }
 
 fn build(release: bool) -> Result<()> {

@@ -2,7 +2,10 @@
 
 use std::{
     fmt::{Display, Write},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use appsockets_core::{channel::HubId, code::ErrorCode};
@@ -10,6 +13,7 @@ use axum::{extract::State, http::header, response::IntoResponse};
 
 use super::Admin;
 use crate::{
+    cluster::Cluster,
     engine::meters::{Figure, Meters},
     settings::Settings,
     tls::Tls,
@@ -24,6 +28,9 @@ pub async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     workers(&admin.shared().meters, &mut text);
     outcomes(&admin.shared().meters, &mut text);
     settings(&admin.shared().settings, &mut text);
+    if let Some(cluster) = &admin.shared().cluster {
+        self::cluster(cluster, &mut text);
+    }
     hubs(admin.shared().hubs.connected(), admin.0.metric_hubs_max, &mut text);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text.0)
 }
@@ -70,6 +77,35 @@ fn settings(settings: &Settings, text: &mut Text) {
     text.gauge("hubs", "Hubs that there are.", settings.current().hubs.len() as u64);
     text.counter("hubs_not_made_total", "Hubs not made for a client because of the bound.", settings.not_made());
 }
+
+/// Peers are named by their numbers; of nodes that come and go, only those that are known now have figures.
+fn cluster(cluster: &Cluster, text: &mut Text) {
+    let status = cluster.status();
+    let view = status.view.as_ref();
+    text.gauge("cluster_view", "The number of the view; 0 if there is none.", view.map_or(0, |view| view.number));
+    text.gauge("cluster_settled_view", "The last view that all members have served.", status.settled);
+    text.gauge("cluster_members", "Members of the view.", view.map_or(0, |view| view.members.len() as u64));
+    let points = view.and_then(|view| view.member(cluster.me)).map_or(0, |member| member.points);
+    text.gauge("cluster_points", "This node's share of the ring.", u64::from(points));
+    text.counter("cluster_views_total", "Views that this node has installed.", status.views_installed);
+    let links = &cluster.links;
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    text.counter("links_opened_total", "Links that came up.", read(&links.opened));
+    text.counter("links_denied_total", "Calls to the peer port without the secret.", read(&links.denied));
+    text.counter("links_refused_total", "Calls of nodes that can't be peers.", read(&links.refused));
+    text.counter("links_received_frames_total", "Frames that links have brought.", read(&links.received_frames));
+    text.counter("links_received_bytes_total", "Bytes that links have brought.", read(&links.received_bytes));
+    text.head("link_up", "gauge", "Whether there is a link to the node.");
+    text.head("link_waiting_bytes", "gauge", "What waits to be sent to the node.");
+    for node in status.nodes.iter().filter(|node| node.linked || node.alive).take(PEERS_MAX) {
+        let label = format!("{{node=\"{}\"}}", node.id.node);
+        text.sample("link_up", &label, u8::from(node.linked));
+        text.sample("link_waiting_bytes", &label, node.waiting);
+    }
+}
+
+/// Nodes that have figures of their own.
+const PEERS_MAX: usize = 100;
 
 /// The hubs with the most connections have a figure each, the rest one together: tenants may be many.
 fn hubs(mut connected: Vec<(HubId, u32)>, max: usize, text: &mut Text) {

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 use appsockets_core::cluster::view::{NodeId, View};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::link::Counters;
+
 /// Requests that wait for the cluster's thread, which takes them before anything else.
 pub const CONTROLS_MAX: usize = 4096;
 
@@ -72,6 +74,7 @@ pub struct Cluster {
     pub address: SocketAddr,
     pub control: mpsc::Sender<Control>,
     pub status: watch::Receiver<Arc<Status>>,
+    pub links: Arc<Counters>,
 }
 
 impl Cluster {

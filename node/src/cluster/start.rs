@@ -49,6 +49,7 @@ pub struct Options {
     identity: Identity,
     control: mpsc::Receiver<Control>,
     status: watch::Sender<Arc<Status>>,
+    links: Arc<Counters>,
 }
 
 impl Cluster {
@@ -68,8 +69,9 @@ impl Cluster {
         let me = NodeId { node, generation: clock::now().unix_ms };
         let (control, taken) = mpsc::channel(CONTROLS_MAX);
         let status = watch::Sender::new(Arc::new(Status { core: config.cluster.core, ..Status::default() }));
-        let cluster = Cluster { me, address, control, status: status.subscribe() };
-        let options = Options { identity: Identity { me, peers, gossip, address }, control: taken, status };
+        let links = Arc::new(Counters::default());
+        let cluster = Cluster { me, address, control, status: status.subscribe(), links: links.clone() };
+        let options = Options { identity: Identity { me, peers, gossip, address }, control: taken, status, links };
         Ok(Some((cluster, options)))
     }
 }
@@ -77,7 +79,7 @@ impl Cluster {
 impl Options {
     /// Begins to take part. The workers must run.
     pub fn start(self, config: &Config, shared: &Arc<Shared>) -> anyhow::Result<()> {
-        let Options { identity: Identity { me, peers, gossip, address }, control, status } = self;
+        let Options { identity: Identity { me, peers, gossip, address }, control, status, links } = self;
         let (events_in, events) = mpsc::channel::<LinkEvent>(EVENTS_MAX);
         let secret = String::from_utf8_lossy(config.cluster.rpc.secret_key.bytes());
         let mut bearer: tonic::metadata::AsciiMetadataValue = format!("Bearer {secret}")
@@ -94,7 +96,7 @@ impl Options {
             leaving: AtomicBool::new(false),
             settings: shared.settings.clone(),
             events: events_in,
-            counters: Counters::default(),
+            counters: links,
         });
         let gossip = Gossip::start(gossip::Options {
             me,

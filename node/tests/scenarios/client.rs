@@ -95,8 +95,7 @@ impl Client {
 
     /// The worker that holds it, which its restore key names.
     pub fn worker(&self) -> u16 {
-        let (worker, _) = self.key.split_once('-').unwrap();
-        u16::from_str_radix(worker, 16).unwrap()
+        u16::from_str_radix(self.key.split('-').nth(2).unwrap(), 16).unwrap()
     }
 
     pub async fn send(&mut self, event: &str, payload: Value) {
@@ -132,13 +131,16 @@ impl Client {
         if let Some(at) = self.aside.iter().position(|(event, payload)| wanted(event, payload)) {
             return self.aside.remove(at).unwrap().1;
         }
-        loop {
-            let (event, payload) = self.read().await.unwrap_or_else(|code| panic!("closed with {code}"));
-            if wanted(&event, &payload) {
-                return payload;
+        in_time(async {
+            loop {
+                let (event, payload) = self.read().await.unwrap_or_else(|code| panic!("closed with {code}"));
+                if wanted(&event, &payload) {
+                    return payload;
+                }
+                self.aside.push_back((event, payload));
             }
-            self.aside.push_back((event, payload));
-        }
+        })
+        .await
     }
 
     /// What comes until every worker has answered a publish that nobody hears, so what they had done before has come.

@@ -2,6 +2,7 @@
 
 mod authentication;
 mod client;
+mod cluster;
 mod drain;
 mod http;
 mod hubs;

@@ -23,10 +23,16 @@ pub struct Process {
 impl Process {
     /// On a free port, with its data in the folder and this in its configuration besides.
     pub async fn start(folder: &Path, config: &str) -> Process {
+        Process::start_with(folder, config, None).await
+    }
+
+    /// The same with a file of resources.
+    pub async fn start_with(folder: &Path, config: &str, hubs: Option<&Path>) -> Process {
         let path = folder.join("config.yaml");
         std::fs::write(&path, format!("listen: 127.0.0.1:0\nworkers: 2\n{config}\n")).unwrap();
         let mut command = Command::new(PROGRAM);
         command.arg("--config").arg(path).arg("--data").arg(data(folder));
+        command.args(hubs.iter().flat_map(|hubs| [Path::new("--hubs"), hubs]));
         let mut child = command.env("RUST_LOG", "error").stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = in_time(tokio::task::spawn_blocking(move || lines.next())).await.unwrap();

@@ -14,7 +14,7 @@ async fn server() -> Server {
     Server::start_with(&hubs, |config| config.session.restore_window_ms = 1_000_000).await
 }
 
-async fn restore(client: &mut Client, key: &str, channels: Value) {
+pub async fn restore(client: &mut Client, key: &str, channels: Value) {
     client.send("SessionRestore", json!({"restoreKey": key, "channels": channels})).await;
 }
 

@@ -53,7 +53,7 @@ pub struct Local {
     pub leaving: AtomicBool,
     pub settings: Arc<Settings>,
     pub events: mpsc::Sender<LinkEvent>,
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
 }
 
 /// What was counted of links since the node started.

@@ -1,0 +1,287 @@
+//! Several nodes, each a process of its own, that share their channels.
+
+use std::net::{SocketAddr, TcpListener};
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{
+    client::{Client, names, text},
+    eventually,
+    process::Process,
+    restoring::restore,
+    web::Call,
+};
+
+const TOKEN: &str = "a token for administrators";
+const SECRET: &str = "what nodes show each other";
+const HUBS: &str = "{kind: Hub, name: shop, spec: {defaultPublic: true, allowAnonymous: true, defaultRules: open}}
+---
+{kind: ChannelRules, hub: shop, name: open, spec: {allowAnonymous: true, presence: true, occupancy: true}}
+";
+
+/// Nodes of one cluster. Those that were stopped are none.
+struct Nodes {
+    folder: tempfile::TempDir,
+    peers: Vec<SocketAddr>,
+    admins: Vec<SocketAddr>,
+    running: Vec<Option<Process>>,
+}
+
+impl Nodes {
+    /// So many nodes that have all met.
+    async fn start(count: usize) -> Nodes {
+        let folder = tempfile::tempdir().unwrap();
+        let (peers, admins) = (free_addresses(count), free_addresses(count));
+        let mut nodes = Nodes { folder, peers, admins, running: Vec::new() };
+        for index in 0..count {
+            let process = nodes.run(index, SECRET).await;
+            nodes.running.push(Some(process));
+        }
+        nodes.all_serve().await;
+        nodes
+    }
+
+    async fn run(&self, index: usize, secret: &str) -> Process {
+        let folder = self.folder.path().join(format!("node{index}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let hubs = self.folder.path().join("hubs.yaml");
+        std::fs::write(&hubs, HUBS).unwrap();
+        let config = json!({
+            "engine": {"drainMs": 100},
+            "admin": {"listen": self.admins[index], "token": TOKEN},
+            "cluster": {
+                "listen": self.peers[index],
+                "node": index + 1,
+                "expectedCoreNodes": self.peers.len(),
+                "membership": {"secretKey": "who may be a member"},
+                "rpc": {"secretKey": secret},
+            },
+            "discovery": {"seeds": self.peers},
+        });
+        let config: String =
+            config.as_object().unwrap().iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+        Process::start_with(&folder, &config, Some(&hubs)).await
+    }
+
+    async fn status(&self, index: usize) -> Value {
+        let call = Call::new(self.admins[index], Method::GET, "/v1/cluster").token(TOKEN);
+        call.answer().await.body
+    }
+
+    /// Waits until all that run are full members of one settled view.
+    async fn all_serve(&self) {
+        let running: Vec<_> = (0..self.running.len()).filter(|index| self.running[*index].is_some()).collect();
+        eventually(async || {
+            let mut views = Vec::new();
+            for index in &running {
+                let status = self.status(*index).await;
+                let members = status["view"]["members"].as_array().cloned().unwrap_or_default();
+                let full = members.iter().filter(|member| member["points"] == 128).count();
+                if status["settled"] != true || full != running.len() || members.len() != running.len() {
+                    return false;
+                }
+                views.push(status["view"]["number"].clone());
+            }
+            views.dedup();
+            views.len() == 1
+        })
+        .await;
+    }
+
+    async fn connect(&self, index: usize) -> Client {
+        self.running[index].as_ref().expect("it runs").connect("shop").await
+    }
+
+    /// Asks a node to stop, and waits until it has.
+    async fn stop(&mut self, index: usize) {
+        let process = self.running[index].take().expect("it runs");
+        process.terminate();
+        assert_eq!(process.ended().await.code(), Some(0));
+    }
+
+    /// A node of which the channel is.
+    async fn owner_of(&self, channel: &str) -> usize {
+        let mut client = self.connect(0).await;
+        let serial = text(&client.publish(channel, "whose?").await["channelSerial"]);
+        // The second part of an epoch is the node's number.
+        serial.split('-').nth(1).unwrap().parse::<usize>().unwrap() - 1
+    }
+
+    /// Channels of which each node owns one.
+    async fn one_of_each(&self) -> Vec<String> {
+        let mut channels = vec![None; self.running.len()];
+        for number in 0.. {
+            let channel = format!("channel {number}");
+            let owner = self.owner_of(&channel).await;
+            channels[owner].get_or_insert(channel);
+            if channels.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        channels.into_iter().flatten().collect()
+    }
+}
+
+fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
+}
+
+fn texts(events: &[(String, Value)]) -> Vec<String> {
+    events.iter().filter(|(event, _)| event == "Publish").map(|(_, payload)| text(&payload["text"])).collect()
+}
+
+#[tokio::test]
+async fn what_is_published_at_one_node_is_heard_at_all() {
+    let nodes = Nodes::start(3).await;
+    let channels = nodes.one_of_each().await;
+    let names: Vec<&str> = channels.iter().map(String::as_str).collect();
+    let mut clients = [nodes.connect(0).await, nodes.connect(1).await, nodes.connect(2).await];
+    for client in &mut clients {
+        client.subscribe(&names).await;
+    }
+    for (publisher, channel) in (0..3).flat_map(|publisher| names.iter().map(move |channel| (publisher, *channel))) {
+        let message = format!("from {publisher} in {channel}");
+        let result = clients[publisher].publish(channel, &message).await;
+        for client in &mut clients {
+            let heard = client.until_one(|event, payload| event == "Publish" && payload["text"] == *message).await;
+            assert_eq!(heard["channelSerial"], result["channelSerial"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn everybody_sees_who_is_present_at_all_nodes() {
+    let nodes = Nodes::start(3).await;
+    let mut watcher = nodes.connect(0).await;
+    watcher.subscribe(&["a"]).await;
+    let mut others = Vec::new();
+    for index in 1..3 {
+        let mut client = nodes.connect(index).await;
+        client.subscribe(&["a"]).await;
+        let id = client.id();
+        watcher.until_one(|event, payload| event == "Join" && names_session(payload, &id)).await;
+        others.push(client);
+    }
+    let call = Call::new(nodes.admins[2], Method::GET, "/v1/hubs/shop/presence?channel=a").token(TOKEN);
+    assert_eq!(call.answer().await.body["members"].as_array().map(Vec::len), Some(3));
+    let gone = others.pop().unwrap();
+    let id = gone.id();
+    let mut gone = gone;
+    gone.send("Close", json!({})).await;
+    watcher.until_one(|event, payload| event == "Leave" && names_session(payload, &id)).await;
+}
+
+fn names_session(payload: &Value, id: &str) -> bool {
+    payload.to_string().contains(id)
+}
+
+#[tokio::test]
+async fn a_session_goes_on_at_another_node_when_its_own_is_killed() {
+    let mut nodes = Nodes::start(3).await;
+    let channels = nodes.one_of_each().await;
+    let names_of: Vec<&str> = channels.iter().map(String::as_str).collect();
+    let mut watcher = nodes.connect(0).await;
+    let mut lost = nodes.connect(2).await;
+    watcher.subscribe(&names_of).await;
+    lost.subscribe(&names_of).await;
+    let (id, key) = (lost.id(), lost.key.clone());
+    let mut known = json!([]);
+    for channel in &channels {
+        let serial = watcher.publish(channel, "before").await["channelSerial"].clone();
+        lost.until_one(|event, payload| event == "Publish" && payload["channelSerial"] == serial).await;
+        known.as_array_mut().unwrap().push(json!({"channel": channel, "channelSerial": serial}));
+    }
+    // Killed, and not asked.
+    nodes.running[2] = None;
+    for channel in &channels {
+        assert_eq!(watcher.publish(channel, "meanwhile").await["success"], true);
+    }
+    let mut client = nodes.connect(1).await;
+    restore(&mut client, &key, known).await;
+    let restored = client.until("SessionRestored").await;
+    assert_eq!(restored["sessionID"], *id);
+    for channel in &channels {
+        let position = client.until_one(|event, payload| event == "Position" && payload["channel"] == **channel).await;
+        assert_eq!(position["recovered"], true, "{position}");
+        client.until_one(|_, payload| payload["channel"] == **channel && payload["text"] == "meanwhile").await;
+    }
+    let heard = watcher.settled().await;
+    let left = heard.iter().any(|(event, payload)| event == "Leave" && names_session(payload, &id));
+    assert!(!left, "{:?}", names(&heard));
+}
+
+#[tokio::test]
+async fn a_node_that_stops_gives_its_channels_and_sessions_away() {
+    let mut nodes = Nodes::start(3).await;
+    let channels = nodes.one_of_each().await;
+    let names_of: Vec<&str> = channels.iter().map(String::as_str).collect();
+    let mut watcher = nodes.connect(0).await;
+    watcher.subscribe(&names_of).await;
+    let mut moved = nodes.connect(2).await;
+    moved.subscribe(&names_of).await;
+    let (id, key) = (moved.id(), moved.key.clone());
+    let mut serials = Vec::new();
+    for channel in &channels {
+        serials.push(text(&watcher.publish(channel, "before").await["channelSerial"]));
+    }
+    let process = nodes.running[2].take().unwrap();
+    process.terminate();
+    moved.until("Reconnect").await;
+    let mut client = nodes.connect(1).await;
+    restore(&mut client, &key, json!([])).await;
+    let restored = client.until("SessionRestored").await;
+    assert_eq!(restored["sessionID"], *id);
+    assert_eq!(process.ended().await.code(), Some(0));
+    for (channel, serial) in channels.iter().zip(&serials) {
+        let after = text(&watcher.publish(channel, "after").await["channelSerial"]);
+        assert_eq!(after.split(':').next(), serial.split(':').next(), "the epoch goes on");
+        client.until_one(|_, payload| payload["channel"] == **channel && payload["text"] == "after").await;
+    }
+    let heard = watcher.settled().await;
+    assert!(!heard.iter().any(|(event, payload)| event == "Leave" && names_session(payload, &id)));
+    assert!(!texts(&heard).is_empty());
+    // It comes back, and takes its share again.
+    nodes.running[2] = Some(nodes.run(2, SECRET).await);
+    nodes.all_serve().await;
+}
+
+#[tokio::test]
+async fn a_node_becomes_an_edge_node_and_a_core_node_again() {
+    let nodes = Nodes::start(2).await;
+    let set = async |core: bool| {
+        let call = Call::new(nodes.admins[1], Method::PUT, "/v1/cluster/role").token(TOKEN);
+        assert_eq!(call.send(json!({"core": core})).await.status, 204);
+    };
+    let members = async |count: usize| {
+        eventually(async || {
+            let status = nodes.status(0).await;
+            status["settled"] == true && status["view"]["members"].as_array().map(Vec::len) == Some(count)
+        })
+        .await;
+    };
+    set(false).await;
+    members(1).await;
+    let mut client = nodes.connect(1).await;
+    client.subscribe(&["a"]).await;
+    assert_eq!(client.publish("a", "at the edge").await["success"], true);
+    set(true).await;
+    members(2).await;
+}
+
+#[tokio::test]
+async fn who_has_another_secret_is_no_member() {
+    let mut nodes = Nodes::start(2).await;
+    nodes.stop(1).await;
+    let denied = || Call::new(nodes.admins[0], Method::GET, "/metrics");
+    let stranger = nodes.run(1, "another secret than theirs").await;
+    eventually(async || {
+        let metrics = text(&denied().answer().await.body);
+        let count = metrics.lines().find_map(|line| line.strip_prefix("appsockets_links_denied_total "));
+        count.is_some_and(|count| count != "0")
+    })
+    .await;
+    assert_eq!(nodes.status(0).await["view"]["members"].as_array().map(Vec::len), Some(1));
+    drop(stranger);
+}
