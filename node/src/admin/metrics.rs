@@ -13,7 +13,7 @@ use axum::{extract::State, http::header, response::IntoResponse};
 
 use super::Admin;
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, gossip::Refusal},
     engine::meters::{Figure, Meters},
     settings::Settings,
     tls::Tls,
@@ -95,6 +95,16 @@ fn cluster(cluster: &Cluster, text: &mut Text) {
     text.counter("links_refused_total", "Calls of nodes that can't be peers.", read(&links.refused));
     text.counter("links_received_frames_total", "Frames that links have brought.", read(&links.received_frames));
     text.counter("links_received_bytes_total", "Bytes that links have brought.", read(&links.received_bytes));
+    let gossip = &cluster.gossip;
+    text.counter("gossip_sent_total", "Datagrams of gossip that were sent.", read(&gossip.sent));
+    text.counter("gossip_sent_bytes_total", "Their bytes.", read(&gossip.sent_bytes));
+    text.counter("gossip_not_sent_total", "Datagrams that the system did not send.", read(&gossip.not_sent));
+    text.counter("gossip_received_total", "Datagrams that came to the gossip port.", read(&gossip.received));
+    text.counter("gossip_received_bytes_total", "Their bytes.", read(&gossip.received_bytes));
+    text.head("gossip_refused_total", "counter", "Datagrams that were dropped, by reason.");
+    for (refusal, count) in Refusal::ALL.into_iter().zip(&gossip.refused) {
+        text.sample("gossip_refused_total", &format!("{{reason=\"{}\"}}", refusal.name()), read(count));
+    }
     text.head("link_up", "gauge", "Whether there is a link to the node.");
     text.head("link_waiting_bytes", "gauge", "What waits to be sent to the node.");
     for node in status.nodes.iter().filter(|node| node.linked || node.alive).take(PEERS_MAX) {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use appsockets_core::cluster::view::{NodeId, View};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::link::Counters;
+use super::{gossip, link::Counters};
 
 /// Requests that wait for the cluster's thread, which takes them before anything else.
 pub const CONTROLS_MAX: usize = 4096;
@@ -75,6 +75,7 @@ pub struct Cluster {
     pub control: mpsc::Sender<Control>,
     pub status: watch::Receiver<Arc<Status>>,
     pub links: Arc<Counters>,
+    pub gossip: Arc<gossip::Counters>,
 }
 
 impl Cluster {

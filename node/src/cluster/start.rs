@@ -50,6 +50,7 @@ pub struct Options {
     control: mpsc::Receiver<Control>,
     status: watch::Sender<Arc<Status>>,
     links: Arc<Counters>,
+    gossip_counters: Arc<gossip::Counters>,
 }
 
 impl Cluster {
@@ -70,8 +71,17 @@ impl Cluster {
         let (control, taken) = mpsc::channel(CONTROLS_MAX);
         let status = watch::Sender::new(Arc::new(Status { core: config.cluster.core, ..Status::default() }));
         let links = Arc::new(Counters::default());
-        let cluster = Cluster { me, address, control, status: status.subscribe(), links: links.clone() };
-        let options = Options { identity: Identity { me, peers, gossip, address }, control: taken, status, links };
+        let counters = Arc::new(gossip::Counters::default());
+        let (links_too, gossip_too) = (links.clone(), counters.clone());
+        let cluster =
+            Cluster { me, address, control, status: status.subscribe(), links: links_too, gossip: gossip_too };
+        let options = Options {
+            identity: Identity { me, peers, gossip, address },
+            control: taken,
+            status,
+            links,
+            gossip_counters: counters,
+        };
         Ok(Some((cluster, options)))
     }
 }
@@ -79,7 +89,8 @@ impl Cluster {
 impl Options {
     /// Begins to take part. The workers must run.
     pub fn start(self, config: &Config, shared: &Arc<Shared>) -> anyhow::Result<()> {
-        let Options { identity: Identity { me, peers, gossip, address }, control, status, links } = self;
+        let Options { identity: Identity { me, peers, gossip, address }, control, status, links, gossip_counters } =
+            self;
         let (events_in, events) = mpsc::channel::<LinkEvent>(EVENTS_MAX);
         let secret = String::from_utf8_lossy(config.cluster.rpc.secret_key.bytes());
         let mut bearer: tonic::metadata::AsciiMetadataValue = format!("Bearer {secret}")
@@ -98,20 +109,23 @@ impl Options {
             events: events_in,
             counters: links,
         });
-        let gossip = Gossip::start(gossip::Options {
-            me,
-            cluster: config.cluster.name.clone(),
-            socket: gossip,
-            advertise: address,
-            secret: config.cluster.membership.secret_key.bytes().to_vec(),
-            seeds: config.discovery.seeds.clone(),
-            broadcast: config.discovery.broadcast,
-            facts: gossip::Facts {
-                peer: Some(address),
-                core: local.core.load(Ordering::Relaxed),
-                ..Default::default()
+        let gossip = Gossip::start(
+            gossip::Options {
+                me,
+                cluster: config.cluster.name.clone(),
+                socket: gossip,
+                advertise: address,
+                secret: config.cluster.membership.secret_key.bytes().to_vec(),
+                seeds: config.discovery.seeds.clone(),
+                broadcast: config.discovery.broadcast,
+                facts: gossip::Facts {
+                    peer: Some(address),
+                    core: local.core.load(Ordering::Relaxed),
+                    ..Default::default()
+                },
             },
-        })?;
+            gossip_counters,
+        )?;
         let views = Views::new(clock::now(), views_config(config, me));
         let parts = Parts {
             local: local.clone(),

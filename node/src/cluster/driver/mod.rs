@@ -157,7 +157,7 @@ impl Driver {
             biased;
             control = self.control.recv() => return self.take_control(control?),
             () = sleep_until(due) => self.pulse(clock::now()),
-            _ = self.heard.changed() => self.take_gossip(clock::now()),
+            Ok(()) = self.heard.changed() => self.take_gossip(clock::now()),
             Some(done) = self.tasks.join_next() => {
                 if let Ok(done) = done {
                     self.take_done(clock::now(), done);
