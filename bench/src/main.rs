@@ -4,6 +4,7 @@
 //! times, so that what the machine does meanwhile falls on both.
 
 mod abuse;
+mod chaos;
 mod client;
 mod cpu;
 mod fanout;
@@ -54,6 +55,11 @@ enum Command {
         #[command(flatten)]
         options: abuse::Options,
     },
+    /// What clients go through while nodes fail, stop and come back
+    Chaos {
+        #[command(flatten)]
+        options: chaos::Options,
+    },
     /// One measurement of the core; started by its benchmark
     #[command(hide = true)]
     CoreOnce { spread: machines::Spread },
@@ -88,6 +94,7 @@ fn main() -> anyhow::Result<()> {
         Command::Idle { options } => idle::run(&options),
         Command::Core { options } => machines::run(&options),
         Command::Abuse { options } => abuse::run(&options),
+        Command::Chaos { options } => chaos::run(&options),
         Command::CoreOnce { spread } => machines::run_once(spread),
         Command::Raw { batch } => raw::serve(batch),
     }

@@ -147,6 +147,6 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
 }
 
 /// An address that nobody listens on at this moment.
-fn free_address() -> Result<SocketAddr> {
+pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

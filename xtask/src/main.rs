@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 mod abuse;
 mod autobahn;
 mod bench;
+mod chaos;
 mod dev;
 mod durability;
 mod fuzz;
@@ -54,6 +55,8 @@ enum Command {
     Bench(bench::Options),
     /// Misbehave towards a node, and watch its memory and its other clients
     Abuse(abuse::Options),
+    /// Let nodes fail, stop and come back under load, and watch their clients
+    Chaos(chaos::Options),
     /// Kill a node again and again, and look for what it had acknowledged
     Durability(durability::Options),
 }
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Sim(options) => sim::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Abuse(options) => abuse::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Durability(options) => durability::run(&options),
     };
     match outcome {

@@ -9,6 +9,9 @@ use bytes::Bytes;
 pub struct Options {
     /// `ws://` or `wss://`, host and port.
     pub url: String,
+    /// Further nodes of the same cluster. Each attempt to connect goes to the next one, so that a client whose node ends
+    /// is soon at another. Not needed where one address leads to any of them.
+    pub other_urls: Vec<String>,
     pub hub: String,
     /// Shown in each new session.
     pub credentials: Option<Credentials>,
@@ -42,6 +45,7 @@ impl Options {
     pub fn new(url: impl Into<String>, hub: impl Into<String>) -> Options {
         Options {
             url: url.into(),
+            other_urls: Vec::new(),
             hub: hub.into(),
             credentials: None,
             first_attempts: None,

@@ -49,7 +49,7 @@ pub fn spawn(
 ) -> Result<(), Error> {
     let task = Task {
         machine: Machine::new(options),
-        link: Link::new(&options.url, &options.hub)?,
+        link: Link::new(std::iter::once(&options.url).chain(&options.other_urls), &options.hub)?,
         commands,
         left,
         end,

@@ -64,8 +64,8 @@ impl Server {
         let (address, admin) = (node.address(), node.admin_address().unwrap());
         let token = std::fs::read_to_string(data.join("admin.token")).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving =
-            runtime.spawn(async { node.serve(async { drop(stopped.await) }).await.map_err(|e| e.to_string()) });
+        let serving = runtime
+            .spawn(async { node.serve(async { drop(stopped.await) }).await.map(drop).map_err(|e| e.to_string()) });
         Server { address, admin, token, runtime, folder, stop, serving }
     }
 

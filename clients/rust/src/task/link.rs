@@ -27,7 +27,10 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 type Dialing = Pin<Box<dyn Future<Output = Result<Socket, Break>> + Send>>;
 
 pub struct Link {
-    request: Request,
+    /// One for each node.
+    requests: Vec<Request>,
+    /// Whose turn it is.
+    next: usize,
     dialing: Option<Dialing>,
     stream: Option<SplitStream<Socket>>,
     sink: Option<SplitSink<Socket, Message>>,
@@ -44,17 +47,22 @@ pub enum Heard {
     Broken(Break),
 }
 
+fn request(url: &str, hub: &str) -> Result<Request, Error> {
+    let hub = utf8_percent_encode(hub, NON_ALPHANUMERIC);
+    let address = format!("{}/hubs/{hub}/ws", url.trim_end_matches('/'));
+    let mut request = address.into_client_request().map_err(|error| Error::BadUrl(error.to_string()))?;
+    if !matches!(request.uri().scheme_str(), Some("ws" | "wss")) {
+        return Err(Error::BadUrl(format!("{url} does not begin with ws:// or wss://")));
+    }
+    request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
+    Ok(request)
+}
+
 impl Link {
     /// Fails with [`Error::BadUrl`].
-    pub fn new(url: &str, hub: &str) -> Result<Link, Error> {
-        let hub = utf8_percent_encode(hub, NON_ALPHANUMERIC);
-        let address = format!("{}/hubs/{hub}/ws", url.trim_end_matches('/'));
-        let mut request = address.into_client_request().map_err(|error| Error::BadUrl(error.to_string()))?;
-        if !matches!(request.uri().scheme_str(), Some("ws" | "wss")) {
-            return Err(Error::BadUrl(format!("{url} does not begin with ws:// or wss://")));
-        }
-        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
-        Ok(Link { request, dialing: None, stream: None, sink: None, outbox: VecDeque::new(), flushed: true })
+    pub fn new<'a>(urls: impl Iterator<Item = &'a String>, hub: &str) -> Result<Link, Error> {
+        let requests = urls.map(|url| request(url, hub)).collect::<Result<_, _>>()?;
+        Ok(Link { requests, next: 0, dialing: None, stream: None, sink: None, outbox: VecDeque::new(), flushed: true })
     }
 
     pub fn is_up(&self) -> bool {
@@ -63,7 +71,8 @@ impl Link {
 
     pub fn connect(&mut self) {
         self.disconnect();
-        self.dialing = Some(Box::pin(dial(self.request.clone())));
+        self.dialing = Some(Box::pin(dial(self.requests[self.next].clone())));
+        self.next = (self.next + 1) % self.requests.len();
     }
 
     pub fn disconnect(&mut self) {

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use appsockets_client::Options;
-use appsockets_node::{config::Config, node::Node};
+use appsockets_node::{
+    config::Config,
+    node::{End, Node},
+};
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -20,7 +23,7 @@ pub struct Server {
     pub address: SocketAddr,
     folder: TempDir,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<anyhow::Result<()>>,
+    serving: JoinHandle<anyhow::Result<End>>,
 }
 
 impl Server {
