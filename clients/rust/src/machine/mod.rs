@@ -225,10 +225,10 @@ impl Machine {
             Phase::Connecting | Phase::Ended => None,
             Phase::Opening | Phase::Restoring | Phase::Authenticating { .. } => Some(self.silent_ms()),
             Phase::Ready { .. } => {
-                let times = [self.leave_ms, self.channels.due_ms(), self.publishes.due_ms()];
+                let times = [self.channels.due_ms(), self.publishes.due_ms()];
                 // What waits only for room is due already, and nothing happens before something is heard.
                 let held = times.into_iter().flatten().filter(|&at_ms| at_ms > self.heard_ms);
-                Some(held.fold(self.silent_ms(), u64::min))
+                Some(held.chain(self.leave_ms).fold(self.silent_ms(), u64::min))
             }
         }
     }

@@ -198,10 +198,12 @@ impl Stream for Answering {
     }
 }
 
-/// The connection is gone, so nobody takes anything any more.
+/// The connection is gone, so nobody takes anything any more; unless all was taken, which must not be cut short.
 impl Drop for Sending {
     fn drop(&mut self) {
-        self.0.close();
+        if self.0.is_open() {
+            self.0.close();
+        }
     }
 }
 
