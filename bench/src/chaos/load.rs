@@ -70,6 +70,8 @@ pub struct Subscriber {
     pub joins: u64,
     pub ended: Option<String>,
     begun: bool,
+    /// What it heard, to be told if something is missing.
+    story: Vec<(u64, String)>,
 }
 
 /// What all went through together.
@@ -159,6 +161,8 @@ impl Load {
     /// Publishers stop, what is under way arrives, and everybody goes home. Tells what happened.
     pub fn end(mut self) -> Result<Outcome> {
         self.going.store(false, Ordering::Relaxed);
+        // Until the last of them has seen it.
+        std::thread::sleep(self.size.rhythm);
         let answered = |publisher: &Arc<Publisher>| {
             let outcomes = lock(&publisher.outcomes);
             let answers = outcomes.acked.len() as u64 + outcomes.refused + outcomes.unanswered;
@@ -170,6 +174,7 @@ impl Load {
             std::thread::sleep(Duration::from_millis(20));
         }
         let outcome = self.outcome();
+        self.tell_of_the_first_loss();
         self.clients.clear();
         self.runtime.shutdown_background();
         Ok(outcome)
@@ -195,6 +200,23 @@ impl Load {
             missing.1 += if subscriber.told == 0 { lost } else { 0 };
         }
         missing
+    }
+
+    /// What the first of those heard who lack something, from shortly before.
+    fn tell_of_the_first_loss(&self) {
+        for (index, subscriber) in self.subscribers.iter().enumerate() {
+            let subscriber = lock(subscriber);
+            let outcomes = lock(&self.publishers[subscriber.publisher].outcomes);
+            let lost = outcomes.acked.iter().find(|(number, _)| !subscriber.seen.contains_key(number));
+            let Some((number, (acked_us, took_us))) = lost else { continue };
+            eprintln!(
+                "subscriber {index} lacks {number}, published at {}, acknowledged at {acked_us}:",
+                acked_us - took_us
+            );
+            let around = subscriber.story.iter().filter(|(at_us, _)| at_us.abs_diff(*acked_us) < 15_000_000);
+            around.for_each(|(at_us, what)| eprintln!("  {at_us:>10} {what}"));
+            return;
+        }
     }
 
     fn outcome(&self) -> Outcome {
@@ -271,8 +293,11 @@ async fn speak(
     // Not all at once.
     let offset = size.rhythm.mul_f64(index as f64 / size.publishers as f64);
     let mut ticks = tokio::time::interval_at((Instant::now() + offset).into(), size.rhythm);
-    while going.load(Ordering::Relaxed) {
+    loop {
         ticks.tick().await;
+        if !going.load(Ordering::Relaxed) {
+            return;
+        }
         let number = publisher.sent.fetch_add(1, Ordering::Relaxed) + 1;
         let payload = Bytes::copy_from_slice(&number.to_le_bytes());
         let publish = Publish { channel: channel(index), payload, ..Publish::default() };
@@ -305,8 +330,22 @@ async fn hear(client: Client, subscriber: Arc<Mutex<Subscriber>>, begin: Instant
     Ok(())
 }
 
+/// An event in a word.
+fn short(event: &Event) -> String {
+    match event {
+        Event::Message(message) => message.channel_serial.clone().unwrap_or_default(),
+        Event::Position(position) => format!("position {} {:?}", position.channel_serial, position.recovered),
+        Event::Presence(members) => format!("present {}", members.len()),
+        Event::Join(members) => format!("join {}", members.len()),
+        Event::Leave(members) => format!("leave {}", members.len()),
+        Event::Occupancy(count) => format!("occupancy {count}"),
+        Event::Ended(reason) => reason.to_string(),
+    }
+}
+
 impl Subscriber {
     fn take(&mut self, event: Event, now_us: u64) {
+        self.story.push((now_us, short(&event)));
         match event {
             Event::Position(position) => {
                 self.in_epoch(&position.channel_serial);
