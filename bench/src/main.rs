@@ -6,6 +6,7 @@
 mod abuse;
 mod chaos;
 mod client;
+mod cluster;
 mod cpu;
 mod fanout;
 mod flow;
@@ -15,6 +16,7 @@ mod latencies;
 mod latency;
 mod machines;
 mod raw;
+mod rebalance;
 mod report;
 mod server;
 
@@ -47,6 +49,11 @@ enum Command {
     },
     /// Memory for each session of the core, without sockets
     Core {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// How long a cluster takes to know of a node that comes or crashes, and to share the channels anew
+    Rebalance {
         #[command(flatten)]
         options: Options,
     },
@@ -93,6 +100,7 @@ fn main() -> anyhow::Result<()> {
         Command::Latency { options } => latency::run(&options),
         Command::Idle { options } => idle::run(&options),
         Command::Core { options } => machines::run(&options),
+        Command::Rebalance { options } => rebalance::run(&options),
         Command::Abuse { options } => abuse::run(&options),
         Command::Chaos { options } => chaos::run(&options),
         Command::CoreOnce { spread } => machines::run_once(spread),

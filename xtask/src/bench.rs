@@ -31,6 +31,8 @@ enum Name {
     Idle,
     /// Memory for each session of the core, without sockets
     Core,
+    /// How long a cluster takes to share its channels anew
+    Rebalance,
 }
 
 /// Builds both optimised, and measures. Close everything else first: the figures are of this machine at this moment.
@@ -40,6 +42,7 @@ pub fn run(options: &Options) -> Result<()> {
         Name::Latency => "latency",
         Name::Idle => "idle",
         Name::Core => "core",
+        Name::Rebalance => "rebalance",
     };
     let mut bench = program(name)?;
     bench.args(["--rounds", &options.rounds.to_string(), "--seconds", &options.seconds.to_string()]);

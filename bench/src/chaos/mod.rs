@@ -4,8 +4,6 @@
 //! wrong; then everything must come to rest again.
 
 mod load;
-mod network;
-mod nodes;
 mod verdict;
 
 use std::{
@@ -17,10 +15,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use self::{
     load::{Load, Outcome, Size, channel},
-    nodes::Nodes,
     verdict::{Figure, print},
 };
-use crate::cpu;
+use crate::{
+    cluster::{Nodes, network::Network},
+    cpu,
+};
 
 pub const HUB: &str = "chaos";
 
@@ -238,11 +238,11 @@ fn scale(nodes: &mut Nodes, load: &Load, figures: &mut Vec<Figure>) -> Result<()
 }
 
 fn partition(nodes: &mut Nodes, load: &Load, figures: &mut Vec<Figure>) -> Result<()> {
-    cut(nodes, load, figures, network::Network::cut)
+    cut(nodes, load, figures, Network::cut)
 }
 
 fn one_way(nodes: &mut Nodes, load: &Load, figures: &mut Vec<Figure>) -> Result<()> {
-    cut(nodes, load, figures, network::Network::mute)
+    cut(nodes, load, figures, Network::mute)
 }
 
 /// Clients still reach the node, other nodes don't.
@@ -250,7 +250,7 @@ fn cut(
     nodes: &mut Nodes,
     load: &Load,
     figures: &mut Vec<Figure>,
-    set: fn(&network::Network, usize, bool) -> Result<()>,
+    set: fn(&Network, usize, bool) -> Result<()>,
 ) -> Result<()> {
     let network = nodes.network()?;
     set(network, VICTIM, true)?;

@@ -27,7 +27,12 @@ pub async fn show(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
             let NodeId { node, generation } = member.id;
             json!({"node": node, "generation": generation, "points": member.points})
         });
-        json!({"number": view.number, "members": members.collect::<Vec<_>>()})
+        json!({
+            "number": view.number,
+            "members": members.collect::<Vec<_>>(),
+            "installedMs": status.installed_unix_ms,
+            "settledMs": status.settled_unix_ms,
+        })
     });
     let settled = status.view.as_ref().is_some_and(|view| view.number == status.settled);
     Ok(Json(json!({
@@ -36,6 +41,7 @@ pub async fn show(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
         "address": cluster.address.to_string(),
         "core": status.core,
         "leaving": status.leaving,
+        "startedMs": status.started_unix_ms,
         "revision": admin.shared().settings.current().revision.to_string(),
         "view": view,
         "settled": settled,
@@ -52,6 +58,7 @@ fn node(node: &NodeStatus) -> Value {
         "leaving": node.leaving,
         "alive": node.alive,
         "linked": node.linked,
+        "metMs": node.met_unix_ms,
         "view": node.view,
         "revision": node.revision,
         "version": node.version,

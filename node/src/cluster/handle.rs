@@ -39,6 +39,11 @@ pub struct Status {
     pub view: Option<Arc<View>>,
     /// The last view that all its members have served; 0 if none is.
     pub settled: u64,
+    /// When this node began to look for others, in Unix milliseconds.
+    pub started_unix_ms: u64,
+    /// When this node came to the view, and when it learned that all serve it, in Unix milliseconds.
+    pub installed_unix_ms: u64,
+    pub settled_unix_ms: u64,
     /// Since this process was started.
     pub views_installed: u64,
     /// All other nodes that are known.
@@ -58,6 +63,8 @@ pub struct NodeStatus {
     pub leaving: bool,
     pub alive: bool,
     pub linked: bool,
+    /// When it was first heard of, in Unix milliseconds.
+    pub met_unix_ms: u64,
     /// What waits to be sent to it, and what was sent, in bytes.
     pub waiting: usize,
     pub sent: u64,

@@ -81,11 +81,13 @@ pub struct Driver {
     told: Facts,
     known: Vec<Known>,
     views_installed: u64,
+    installed_unix_ms: u64,
+    settled_unix_ms: u64,
     leaving: Vec<oneshot::Sender<()>>,
     /// The first view without this node.
     left_in: Option<u64>,
     seeking: bool,
-    started_ms: u64,
+    started: Now,
     next_seek_ms: u64,
     mail_waits: bool,
     dissolved: bool,
@@ -122,10 +124,12 @@ impl Driver {
             told: Facts::default(),
             known: Vec::new(),
             views_installed: 0,
+            installed_unix_ms: 0,
+            settled_unix_ms: 0,
             leaving: Vec::new(),
             left_in: None,
             seeking: false,
-            started_ms: now.mono_ms,
+            started: now,
             next_seek_ms: now.mono_ms,
             mail_waits: false,
             dissolved: false,
@@ -223,14 +227,14 @@ impl Driver {
 
     fn take_gossip(&mut self, now: Now) {
         let heard = self.heard.borrow_and_update().clone();
-        self.nodes.heard(now.mono_ms, &heard);
+        self.nodes.heard(now, &heard);
         self.tell_views(now);
     }
 
     fn take_event(&mut self, now: Now, event: LinkEvent) {
         match event {
             LinkEvent::Met(peer) => {
-                self.nodes.met(now.mono_ms, &peer);
+                self.nodes.met(now, &peer);
                 self.gossip.contact(peer.address);
             }
             LinkEvent::Up { peer, outgoing } => self.link_up(now, &peer, outgoing),
@@ -251,7 +255,7 @@ impl Driver {
         if self.views.is_gone(peer.id) || !outgoing.is_open() {
             return outgoing.close();
         }
-        self.nodes.met(now.mono_ms, peer);
+        self.nodes.met(now, peer);
         let link = Link { outgoing, shards: peer.shards };
         let before = self.nodes.get_mut(peer.id).and_then(|node| node.linked(link));
         if let Some(before) = before {
@@ -291,7 +295,7 @@ impl Driver {
                 if let Ok(peer) = self.local.peer(&hello)
                     && peer.id == from
                 {
-                    self.nodes.met(now.mono_ms, &peer);
+                    self.nodes.met(now, &peer);
                     self.tell_views(now);
                 }
             }
@@ -324,7 +328,8 @@ impl Driver {
             Effect::Install { view, open } => {
                 tracing::info!(?view, "a view");
                 self.views_installed += 1;
-                self.nodes.installed(&view);
+                self.installed_unix_ms = now.unix_ms;
+                self.nodes.installed(now, &view);
                 self.left_in = match view.contains(self.me) {
                     true => None,
                     false => self.left_in.or(Some(view.number)),
@@ -333,6 +338,7 @@ impl Driver {
             }
             Effect::Settled { number } => {
                 tracing::debug!(number, "a view is settled");
+                self.settled_unix_ms = now.unix_ms;
                 self.workers.post_all(&ClusterMail::Settled(number));
             }
             Effect::Session { peer, on } => {
@@ -418,7 +424,7 @@ impl Driver {
             Done::Sought(peers) => {
                 self.seeking = false;
                 for peer in peers {
-                    self.nodes.met(now.mono_ms, &peer);
+                    self.nodes.met(now, &peer);
                     self.gossip.contact(peer.address);
                 }
                 self.tell_views(now);
@@ -429,7 +435,7 @@ impl Driver {
                 let ended = node.was_linked && matches!(outcome, Err(Failure::Refused));
                 match outcome {
                     // Somebody else is at that address now. If it is the node's next run, the views know what that means.
-                    Ok(Some(peer)) if peer.id != id => self.nodes.met(now.mono_ms, &peer),
+                    Ok(Some(peer)) if peer.id != id => self.nodes.met(now, &peer),
                     Ok(_) => {}
                     Err(failure) => tracing::debug!(node = id.node, %failure, "not reached"),
                 }
@@ -447,7 +453,7 @@ impl Driver {
         if self.seeking || self.seeds.is_empty() || now.mono_ms < self.next_seek_ms {
             return;
         }
-        let early = now.mono_ms < self.started_ms + 3_000;
+        let early = now.mono_ms < self.started.mono_ms + 3_000;
         self.next_seek_ms = now.mono_ms + if early { SEEK_MS } else { SEEK_LATER_MS };
         if self.nodes.links().next().is_some() {
             return;
@@ -461,6 +467,9 @@ impl Driver {
         self.status.send_replace(Arc::new(Status {
             view: self.views.view().cloned(),
             settled: self.views.settled(),
+            started_unix_ms: self.started.unix_ms,
+            installed_unix_ms: self.installed_unix_ms,
+            settled_unix_ms: self.settled_unix_ms,
             views_installed: self.views_installed,
             nodes: self.nodes.status(now.mono_ms, |id| self.views.is_gone(id)),
             core: self.local.core.load(Ordering::Relaxed),

@@ -11,6 +11,8 @@ use appsockets_core::cluster::{
     views::message::Known,
 };
 
+use appsockets_core::time::Now;
+
 use crate::cluster::{
     gossip::Heard,
     handle::NodeStatus,
@@ -22,7 +24,7 @@ const MET_MS: u64 = 1_000;
 /// How long a node is tried to be reached that gossip takes for dead.
 const LOST_MS: u64 = 10_000;
 /// The longest time between two attempts to reach a node.
-const RETRY_MS_MAX: u64 = 1_000;
+const RETRY_MS_MAX: u64 = 300;
 const RETRY_MS_MIN: u64 = 10;
 
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ pub struct Node {
     view: u64,
     revision: String,
     version: String,
+    /// When it was first heard of, in Unix milliseconds.
+    first_unix_ms: u64,
     /// When it last spoke for itself.
     met_ms: Option<u64>,
     pub link: Option<Link>,
@@ -105,25 +109,32 @@ impl Nodes {
     }
 
     /// A node says who it is.
-    pub fn met(&mut self, now_ms: u64, peer: &Peer) {
+    pub fn met(&mut self, now: Now, peer: &Peer) {
         if peer.id == self.me {
             return;
         }
-        let node = self.others.entry(peer.id).or_default();
+        let now_ms = now.mono_ms;
+        let node = self.others.entry(peer.id).or_insert_with(|| Node::first_heard_of(now));
         (node.address, node.core, node.leaving) = (Some(peer.address), peer.core, peer.leaving);
         node.met_ms = Some(now_ms);
         node.next_try_ms = node.next_try_ms.min(now_ms);
     }
 
     /// All that gossip knows.
-    pub fn heard(&mut self, now_ms: u64, heard: &[Heard]) {
+    pub fn heard(&mut self, now: Now, heard: &[Heard]) {
+        let now_ms = now.mono_ms;
         for Heard { id, alive, facts, .. } in heard.iter().filter(|heard| heard.id != self.me) {
-            let node = self.others.entry(*id).or_default();
+            let node = self.others.entry(*id).or_insert_with(|| Node::first_heard_of(now));
+            let was_dead = node.gossip == Gossiped::Dead;
             node.gossip = match (node.gossip, alive) {
                 (_, true) => Gossiped::Alive,
                 (Gossiped::Nothing, false) => Gossiped::Nothing,
                 (_, false) => Gossiped::Dead,
             };
+            // One that is back is tried at once.
+            if was_dead && *alive {
+                node.next_try_ms = now_ms;
+            }
             // A node without an address has said nothing of itself yet.
             let Some(address) = facts.peer else { continue };
             if node.address != Some(address) {
@@ -143,9 +154,9 @@ impl Nodes {
     }
 
     /// Members are known, also those that gossip has not named.
-    pub fn installed(&mut self, view: &View) {
+    pub fn installed(&mut self, now: Now, view: &View) {
         for member in view.members.iter().filter(|member| member.id != self.me) {
-            self.others.entry(member.id).or_insert_with(|| Node { core: true, ..Node::default() });
+            self.others.entry(member.id).or_insert_with(|| Node { core: true, ..Node::first_heard_of(now) });
         }
     }
 
@@ -212,6 +223,7 @@ impl Nodes {
             leaving: node.leaving,
             alive: node.is_alive(now_ms),
             linked: node.link.is_some(),
+            met_unix_ms: node.first_unix_ms,
             waiting: node.link.as_ref().map_or(0, |link| link.outgoing.waiting()),
             sent: node.link.as_ref().map_or(0, |link| link.outgoing.sent()),
             view: node.view,
@@ -223,6 +235,10 @@ impl Nodes {
 }
 
 impl Node {
+    fn first_heard_of(now: Now) -> Node {
+        Node { first_unix_ms: now.unix_ms, ..Node::default() }
+    }
+
     fn is_alive(&self, now_ms: u64) -> bool {
         match self.gossip {
             Gossiped::Alive => true,

@@ -1,5 +1,7 @@
 //! The nodes of an experiment, each a process.
 
+pub mod network;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -14,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::network::Network;
+use self::network::Network;
 use crate::{cpu, server::free_address};
 
 /// How long nodes are given to come to what they must come to.
@@ -30,6 +32,8 @@ pub struct Nodes {
     network: Option<Network>,
     plans: Vec<Plan>,
     expected: usize,
+    /// What the nodes are configured with besides.
+    more: Value,
     pub running: Vec<Option<Child>>,
 }
 
@@ -56,7 +60,13 @@ impl Nodes {
         });
         let plans = plans.collect::<Result<Vec<_>>>()?;
         let running = plans.iter().map(|_| None).collect();
-        Ok(Nodes { program, folder, network, plans, expected, running })
+        Ok(Nodes { program, folder, network, plans, expected, more: json!({}), running })
+    }
+
+    /// The same with more in their configuration.
+    pub fn with(mut self, more: Value) -> Nodes {
+        self.more = more;
+        self
     }
 
     pub fn network(&self) -> Result<&Network> {
@@ -67,6 +77,16 @@ impl Nodes {
         self.plans.len()
     }
 
+    /// Where clients connect.
+    pub fn address(&self, index: usize) -> SocketAddr {
+        self.plans[index].clients
+    }
+
+    /// Of a node that runs.
+    pub fn pid(&self, index: usize) -> Result<u32> {
+        Ok(self.running[index].as_ref().context("the node does not run")?.id())
+    }
+
     pub fn urls(&self) -> Vec<String> {
         self.plans.iter().map(|plan| format!("ws://{}", plan.clients)).collect()
     }
@@ -75,7 +95,7 @@ impl Nodes {
     pub fn start(&mut self, index: usize) -> Result<()> {
         let Plan { clients, admin, peers } = self.plans[index].clone();
         let seeds: Vec<_> = self.plans.iter().map(|plan| plan.peers.to_string()).collect();
-        let config = json!({
+        let mut config = json!({
             "workers": 1,
             "engine": {"drainMs": 3000},
             "admin": {"token": TOKEN},
@@ -86,6 +106,9 @@ impl Nodes {
             },
             "discovery": {"seeds": seeds},
         });
+        if let (Some(config), Some(more)) = (config.as_object_mut(), self.more.as_object()) {
+            config.extend(more.clone());
+        }
         let own = self.folder.path().join(format!("node{}", index + 1));
         fs::create_dir_all(&own)?;
         // JSON is YAML as well.
@@ -168,7 +191,7 @@ impl Nodes {
             let members = status["view"]["members"].as_array()?;
             let full = members.iter().filter(|member| member["points"] == 128).count();
             let all = status["settled"] == true && full == running.len() && members.len() == full;
-            all.then(|| status["view"].clone())
+            all.then(|| (status["view"]["number"].clone(), members.clone()))
         });
         let Some(views) = views.collect::<Option<Vec<_>>>() else { return false };
         views.windows(2).all(|pair| pair[0] == pair[1])
