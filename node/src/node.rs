@@ -75,7 +75,11 @@ impl Node {
         let client_tls = Tls::load("tls", &config.tls)?;
         let admin_tls = Tls::load("admin.tls", &config.admin.tls)?;
         let database = store::open(&config.data).await?;
-        let settings = Settings::open(settings_options(&config, hubs), database.writer().clone()).await?;
+        let settings = Settings::open(
+            settings_options(&config, hubs, cluster.as_ref().map_or(0, |cluster| cluster.me.node)),
+            database.writer().clone(),
+        )
+        .await?;
         let shared = Arc::new(shared(&config, settings, MessageStore::new(database), cluster)?);
         let (address, listeners) =
             listen(config.listen, config.workers).with_context(|| format!("{} can't be listened on", config.listen))?;
@@ -265,13 +269,14 @@ fn listen(address: SocketAddr, workers: u16) -> std::io::Result<(SocketAddr, Vec
     Ok((address, listeners))
 }
 
-fn settings_options(config: &Config, hubs: Option<PathBuf>) -> settings::Options {
+fn settings_options(config: &Config, hubs: Option<PathBuf>, node: u64) -> settings::Options {
     settings::Options {
         file: hubs,
         file_interval: Duration::from_millis(config.engine.hubs_file_interval_ms),
         database_interval: Duration::from_millis(config.engine.settings_interval_ms),
         dynamic: config.engine.allow_dynamic_hubs.then(|| config.engine.dynamic_hub.clone()),
         dynamic_hubs_max: config.engine.dynamic_hubs_max,
+        node,
         ..settings::Options::default()
     }
 }

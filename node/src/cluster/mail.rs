@@ -77,15 +77,12 @@ impl Workers {
         for (worker, waiting) in waiting.iter_mut().enumerate() {
             while let Some(mail) = waiting.pop_front() {
                 *bytes -= size(&mail);
-                match shared.mail(worker as u16, Mail::Cluster(mail)) {
-                    Err(MailError::Full(Mail::Cluster(mail))) => {
-                        *bytes += size(&mail);
-                        waiting.push_front(mail);
-                        all = false;
-                        break;
-                    }
-                    // The process is about to end.
-                    Ok(()) | Err(_) => {}
+                // A worker that is gone takes nothing any more: the process is about to end.
+                if let Err(MailError::Full(Mail::Cluster(mail))) = shared.mail(worker as u16, Mail::Cluster(mail)) {
+                    *bytes += size(&mail);
+                    waiting.push_front(mail);
+                    all = false;
+                    break;
                 }
             }
         }

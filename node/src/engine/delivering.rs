@@ -72,12 +72,12 @@ impl Engine {
                 }
             }
             Effect::LetGo { place } => {
-                if let Some(place) = self.to_holder(place, |place| Mail::LetGo { place }) {
+                if let Some(place) = self.pass_to_holder(place, |place| Mail::LetGo { place }) {
                     self.let_go(&place, now, out);
                 }
             }
             Effect::Confirm { place } => {
-                if let Some(place) = self.to_holder(place, |place| Mail::Confirm { place }) {
+                if let Some(place) = self.pass_to_holder(place, |place| Mail::Confirm { place }) {
                     self.confirm(place, now);
                 }
             }

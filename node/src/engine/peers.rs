@@ -160,7 +160,11 @@ impl Engine {
     }
 
     /// To the worker that has the session of this place, which is this one or another.
-    pub(super) fn to_holder(&mut self, place: ChannelKey, mail: impl FnOnce(ChannelKey) -> Mail) -> Option<ChannelKey> {
+    pub(super) fn pass_to_holder(
+        &mut self,
+        place: ChannelKey,
+        mail: impl FnOnce(ChannelKey) -> Mail,
+    ) -> Option<ChannelKey> {
         let key = record::restore_key(&place).and_then(|key| key.parse::<RestoreKey>().ok());
         match key {
             Some(key) if key.worker != self.listener.worker => {

@@ -4,6 +4,7 @@
 //! whole. Whoever keeps something that follows from settings subscribes and compares.
 
 mod document;
+pub mod exchange;
 pub mod file;
 mod refusal;
 mod sources;
@@ -39,6 +40,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use self::{
+    exchange::{Changes, Merged, Row},
     file::Watched,
     refusal::list,
     sources::Sources,
@@ -60,6 +62,8 @@ pub struct Options {
     pub dynamic_hubs_max: usize,
     /// Resources in the database, at most, not counting those hubs.
     pub resources_max: usize,
+    /// The number of this node, by which others tell its writes from theirs.
+    pub node: u64,
 }
 
 impl Default for Options {
@@ -71,6 +75,7 @@ impl Default for Options {
             dynamic: None,
             dynamic_hubs_max: 1_000,
             resources_max: 100_000,
+            node: 0,
         }
     }
 }
@@ -103,8 +108,8 @@ impl Settings {
             sources.file = Watched::new(path).read().await.map_err(OpenError::File)?;
         }
         let settings = Settings {
+            table: Table::new(pool, options.node),
             options,
-            table: Table::new(pool),
             sources: Mutex::new(Sources::default()),
             current: ArcSwap::default(),
             changes: watch::Sender::default(),
@@ -197,6 +202,25 @@ impl Settings {
         let Change { before, after, done: entry } = self.table.create_dynamic(name, spec).await?;
         self.follow(&mut sources, before, after, entry).await?;
         self.hub(name).ok_or_else(not_found)
+    }
+
+    /// What has changed in this node's database since that revision of it.
+    pub async fn changes(&self, after: i64) -> sqlx::Result<Changes> {
+        self.table.changes(after).await
+    }
+
+    /// Takes over what another node's database has that is later. In force when it returns.
+    pub async fn merge(&self, rows: Vec<Row>) -> sqlx::Result<Merged> {
+        let mut sources = self.sources.lock().await;
+        let merged = self.table.merge(rows).await?;
+        if merged.refused > 0 {
+            warn!(rows = merged.refused, "Settings of another node can't be used, and were left out.");
+        }
+        if merged.taken > 0 {
+            self.reload(&mut sources).await?;
+            self.publish(&mut sources);
+        }
+        Ok(merged)
     }
 
     /// How often a hub was not made for a client because there are as many as may be.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::exchange::{bury, next_stamp};
 use appsockets_core::{
     channel::HubId,
     settings::{
@@ -16,6 +17,8 @@ use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::Sqlit
 #[derive(Clone, Debug)]
 pub struct Table {
     pool: SqlitePool,
+    /// Who writes.
+    node: i64,
 }
 
 /// All that the table holds at one moment.
@@ -58,9 +61,14 @@ pub enum WriteError {
 }
 
 impl Table {
-    /// Takes the pool of a database whose tables are up to date. Uses one connection at a time.
-    pub fn new(pool: SqlitePool) -> Table {
-        Table { pool }
+    /// Takes the pool of a database whose tables are up to date. Uses one connection at a time. `node` is the number of
+    /// the node that writes.
+    pub fn new(pool: SqlitePool, node: u64) -> Table {
+        Table { pool, node: node.cast_signed() }
+    }
+
+    pub(super) fn pool(&self) -> &SqlitePool {
+        &self.pool
     }
 
     /// Rises with each change, whoever makes it.
@@ -101,10 +109,13 @@ impl Table {
             let entry = Entry::new(Source::Api, held.uid, held.generation, resource);
             return Ok(Change { before, after: before, done: Arc::new(entry) });
         }
+        let stamp = next_stamp(&mut transaction, self.node).await?;
         let row = sqlx::query(
-            "INSERT INTO settings (hub, kind, name, source, uid, generation, resource) VALUES (?, ?, ?, 'api', ?, 1, ?)
+            "INSERT INTO settings (hub, kind, name, source, uid, generation, resource, stamp, stamped_by, changed)
+             VALUES (?, ?, ?, 'api', ?, 1, ?, ?, ?, (SELECT revision FROM settings_revision) + 1)
              ON CONFLICT (hub, kind, name) DO UPDATE
-             SET source = excluded.source, generation = generation + 1, resource = excluded.resource
+             SET source = excluded.source, generation = generation + 1, resource = excluded.resource,
+                 stamp = excluded.stamp, stamped_by = excluded.stamped_by, changed = excluded.changed
              RETURNING uid, generation",
         )
         .bind(&*id.hub)
@@ -112,6 +123,8 @@ impl Table {
         .bind(&*id.name)
         .bind(new_uid()?)
         .bind(json)
+        .bind(stamp.ms)
+        .bind(stamp.node)
         .fetch_one(&mut *transaction)
         .await?;
         let entry =
@@ -128,14 +141,18 @@ impl Table {
         let uid = new_uid()?;
         let mut transaction = self.begin().await?;
         let before = revision(&mut transaction).await?;
+        let stamp = next_stamp(&mut transaction, self.node).await?;
         let inserted = sqlx::query(
-            "INSERT INTO settings (hub, kind, name, source, uid, generation, resource)
-             VALUES (?, 'Hub', ?, 'dynamic', ?, 1, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO settings (hub, kind, name, source, uid, generation, resource, stamp, stamped_by, changed)
+             VALUES (?, 'Hub', ?, 'dynamic', ?, 1, ?, ?, ?, (SELECT revision FROM settings_revision) + 1)
+             ON CONFLICT DO NOTHING",
         )
         .bind(hub)
         .bind(hub)
         .bind(&uid)
         .bind(json(&resource)?)
+        .bind(stamp.ms)
+        .bind(stamp.node)
         .execute(&mut *transaction)
         .await?;
         let entry = (inserted.rows_affected() > 0).then(|| Arc::new(Entry::new(Source::Dynamic, uid, 1, resource)));
@@ -149,6 +166,7 @@ impl Table {
     pub async fn remove(&self, id: &ResourceId) -> Result<Change<()>, WriteError> {
         let mut transaction = self.begin().await?;
         let before = revision(&mut transaction).await?;
+        let stamp = next_stamp(&mut transaction, self.node).await?;
         let removed = sqlx::query("DELETE FROM settings WHERE hub = ? AND kind = ? AND name = ?")
             .bind(&*id.hub)
             .bind(id.kind.name())
@@ -158,6 +176,7 @@ impl Table {
         if removed.rows_affected() == 0 {
             return Err(WriteError::NotFound(id.clone()));
         }
+        bury(&mut transaction, &id.hub, id.kind.name(), &id.name, stamp).await?;
         if id.kind == ResourceKind::Hub {
             sqlx::query("DELETE FROM settings WHERE hub = ?").bind(&*id.hub).execute(&mut *transaction).await?;
         }
@@ -165,7 +184,7 @@ impl Table {
     }
 
     /// Locks the file for writing at once: one that reads first and writes later may find that it can't.
-    async fn begin(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
+    pub(super) async fn begin(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
         self.pool.begin_with("BEGIN IMMEDIATE").await
     }
 }
@@ -197,7 +216,7 @@ async fn find(connection: &mut SqliteConnection, id: &ResourceId) -> sqlx::Resul
     .transpose()
 }
 
-async fn revision(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
+pub(super) async fn revision(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar("SELECT revision FROM settings_revision").fetch_one(connection).await
 }
 
@@ -223,7 +242,7 @@ fn decode(row: &SqliteRow) -> sqlx::Result<Result<Entry, Unreadable>> {
     Ok(entry)
 }
 
-fn usable(json: &str, id: Option<&ResourceId>) -> Result<Resource, &'static str> {
+pub(super) fn usable(json: &str, id: Option<&ResourceId>) -> Result<Resource, &'static str> {
     let resource: Resource = serde_json::from_str(json).map_err(|_| "its content is not that of its kind")?;
     if Some(&resource.id()) != id {
         return Err("its content is about another resource");

@@ -285,3 +285,34 @@ async fn who_has_another_secret_is_no_member() {
     assert_eq!(nodes.status(0).await["view"]["members"].as_array().map(Vec::len), Some(1));
     drop(stranger);
 }
+
+#[tokio::test]
+async fn what_an_administrator_sets_at_one_node_is_served_by_all() {
+    let mut nodes = Nodes::start(3).await;
+    let call = |index: usize, method, path: &str| Call::new(nodes.admins[index], method, path).token(TOKEN);
+    let spec = json!({"defaultPublic": true, "allowAnonymous": true});
+    assert_eq!(call(0, Method::PUT, "/v1/hubs/bank").send(&spec).await.status, 200);
+    for index in 1..3 {
+        eventually(async || call(index, Method::GET, "/v1/hubs/bank").answer().await.status == 200).await;
+    }
+    let revisions = async |indices: &[usize]| {
+        let mut revisions = Vec::new();
+        for index in indices {
+            revisions.push(nodes.status(*index).await["revision"].clone());
+        }
+        revisions.dedup();
+        revisions.len()
+    };
+    eventually(async || revisions(&[0, 1, 2]).await == 1).await;
+    assert_eq!(call(1, Method::DELETE, "/v1/hubs/bank").answer().await.status, 204);
+    for index in [0, 2] {
+        eventually(async || call(index, Method::GET, "/v1/hubs/bank").answer().await.status == 404).await;
+    }
+    // What is set while a node is away reaches it when it comes back.
+    nodes.stop(2).await;
+    let call = |index: usize, method, path: &str| Call::new(nodes.admins[index], method, path).token(TOKEN);
+    assert_eq!(call(0, Method::PUT, "/v1/hubs/later").send(&spec).await.status, 200);
+    nodes.running[2] = Some(nodes.run(2, SECRET).await);
+    let call = |index: usize, method, path: &str| Call::new(nodes.admins[index], method, path).token(TOKEN);
+    eventually(async || call(2, Method::GET, "/v1/hubs/later").answer().await.status == 200).await;
+}

@@ -17,6 +17,7 @@ use appsockets_core::{
             message::{Effect, Known},
         },
     },
+    settings::compile::Compiled,
     time::Now,
 };
 use appsockets_proto::cluster::{Frame, Goodbye, frame};
@@ -66,6 +67,7 @@ pub struct Driver {
     workers: Workers,
     gossip: Gossip,
     heard: watch::Receiver<Arc<[Heard]>>,
+    settings: watch::Receiver<Arc<Compiled>>,
     seeds: Vec<String>,
     control: mpsc::Receiver<Control>,
     events: mpsc::Receiver<LinkEvent>,
@@ -97,6 +99,7 @@ pub struct Driver {
 enum Done {
     Tried { id: NodeId, outcome: Result<Option<Peer>, Failure> },
     Sought(Vec<Peer>),
+    SettingsRead { id: NodeId, outcome: Result<i64, Failure> },
 }
 
 impl Driver {
@@ -106,6 +109,7 @@ impl Driver {
         let me = local.me;
         Driver {
             heard: gossip.heard(),
+            settings: local.settings.subscribe(),
             nodes: Nodes::new(me),
             me,
             local,
@@ -147,6 +151,7 @@ impl Driver {
             }
             let now = clock::now();
             self.reach(now);
+            self.read_settings(now);
             self.mail_waits = !self.workers.flush();
             if self.dissolved {
                 return;
@@ -161,6 +166,10 @@ impl Driver {
             biased;
             control = self.control.recv() => return self.take_control(control?),
             () = sleep_until(due) => self.pulse(clock::now()),
+            Ok(()) = self.settings.changed() => {
+                self.say_hello();
+                self.tell_views(clock::now());
+            }
             Ok(()) = self.heard.changed() => self.take_gossip(clock::now()),
             Some(done) = self.tasks.join_next() => {
                 if let Ok(done) = done {
@@ -405,6 +414,17 @@ impl Driver {
         }
     }
 
+    /// Reads the settings of those who serve others than this node.
+    fn read_settings(&mut self, now: Now) {
+        let own = self.local.settings.current().revision.to_string();
+        for (id, address, after) in self.nodes.settings_due(now.mono_ms, &own) {
+            let local = self.local.clone();
+            self.tasks.spawn(async move {
+                Done::SettingsRead { id, outcome: link::pull_settings(&local, address, after).await }
+            });
+        }
+    }
+
     /// Tries to reach those that are to be reached.
     fn reach(&mut self, now: Now) {
         for (id, address, how) in self.nodes.due(now.mono_ms, |id| self.views.is_gone(id)) {
@@ -428,6 +448,14 @@ impl Driver {
                     self.gossip.contact(peer.address);
                 }
                 self.tell_views(now);
+            }
+            Done::SettingsRead { id, outcome } => {
+                if let Err(failure) = &outcome {
+                    tracing::warn!(node = id.node, %failure, "its settings were not read");
+                }
+                if let Some(node) = self.nodes.get_mut(id) {
+                    node.settings_read(now.mono_ms, outcome.ok());
+                }
             }
             Done::Tried { id, outcome } => {
                 let Some(node) = self.nodes.get_mut(id) else { return };

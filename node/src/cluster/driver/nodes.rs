@@ -26,6 +26,8 @@ const LOST_MS: u64 = 10_000;
 /// The longest time between two attempts to reach a node.
 const RETRY_MS_MAX: u64 = 300;
 const RETRY_MS_MIN: u64 = 10;
+/// How often settings that stay different are read again, in case that something was missed.
+const SETTINGS_MS: u64 = 5_000;
 
 #[derive(Debug, Default)]
 pub struct Node {
@@ -47,8 +49,17 @@ pub struct Node {
     trying: bool,
     failures: u32,
     next_try_ms: u64,
+    /// How far its database of settings was read, whether it is being read, and when to look again.
+    settings: SettingsRead,
     /// Since when there is no sign of life.
     dead_since_ms: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct SettingsRead {
+    reached: i64,
+    reading: bool,
+    next_ms: u64,
 }
 
 /// What gossip says of a node's life. It takes a while until it has heard enough of a new node to say that it lives.
@@ -116,6 +127,7 @@ impl Nodes {
         let now_ms = now.mono_ms;
         let node = self.others.entry(peer.id).or_insert_with(|| Node::first_heard_of(now));
         (node.address, node.core, node.leaving) = (Some(peer.address), peer.core, peer.leaving);
+        node.serves(now_ms, &peer.revision);
         node.met_ms = Some(now_ms);
         node.next_try_ms = node.next_try_ms.min(now_ms);
     }
@@ -142,7 +154,7 @@ impl Nodes {
             }
             (node.core, node.leaving, node.view) = (facts.core, facts.leaving, facts.view);
             node.unreachable.clone_from(&facts.unreachable);
-            node.revision.clone_from(&facts.revision);
+            node.serves(now_ms, &facts.revision);
             node.version.clone_from(&facts.version);
         }
         let named: BTreeSet<_> = heard.iter().map(|heard| heard.id).collect();
@@ -209,6 +221,19 @@ impl Nodes {
         due
     }
 
+    /// Whose settings differ from those that this node serves, and are to be read now: from where, and after what.
+    pub fn settings_due(&mut self, now_ms: u64, own: &str) -> Vec<(NodeId, SocketAddr, i64)> {
+        let mut due = Vec::new();
+        for (id, node) in self.others.iter_mut().filter(|(_, node)| node.link.is_some() && node.revision != own) {
+            let settings = &mut node.settings;
+            if let Some(address) = node.address.filter(|_| !settings.reading && settings.next_ms <= now_ms) {
+                settings.reading = true;
+                due.push((*id, address, settings.reached));
+            }
+        }
+        due
+    }
+
     /// When [`Nodes::due`] has something next.
     pub fn next_try_ms(&self, now_ms: u64) -> Option<u64> {
         let waiting = self.others.values().filter(|node| node.address.is_some() && node.is_to_be_reached(now_ms));
@@ -250,6 +275,22 @@ impl Node {
     fn is_to_be_reached(&self, now_ms: u64) -> bool {
         let lately = self.dead_since_ms.is_none_or(|since_ms| now_ms < since_ms + LOST_MS);
         self.link.is_none() && !self.trying && lately
+    }
+
+    /// It serves these settings. New ones are read at once.
+    fn serves(&mut self, now_ms: u64, revision: &str) {
+        if !revision.is_empty() && self.revision != revision {
+            revision.clone_into(&mut self.revision);
+            self.settings.next_ms = now_ms;
+        }
+    }
+
+    /// Its settings were read up to there; none if that failed.
+    pub fn settings_read(&mut self, now_ms: u64, reached: Option<i64>) {
+        let settings = &mut self.settings;
+        settings.reading = false;
+        settings.reached = reached.unwrap_or(settings.reached);
+        settings.next_ms = settings.next_ms.max(now_ms + SETTINGS_MS);
     }
 
     /// The attempt is over.

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use appsockets_proto::cluster::{frame, peer_client::PeerClient};
+use appsockets_proto::cluster::{ReadSettingsRequest, frame, peer_client::PeerClient};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 use tonic::{
@@ -12,10 +12,12 @@ use tonic::{
 
 use super::{
     HELLO_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, Local, MESSAGE_BYTES_MAX, Outgoing, Peer, WINDOW_BYTES,
-    outgoing::Sending, receive,
+    outgoing::Sending, receive, settings,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long another node may take to tell all its settings.
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a node was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,8 @@ pub enum Failure {
     Transport(#[from] tonic::transport::Error),
     #[error("no answer in time")]
     Silent,
+    #[error("the database of settings failed: {0}")]
+    Database(sqlx::Error),
 }
 
 /// Makes this node known to another, and learns who that is.
@@ -55,6 +59,17 @@ pub async fn dial(local: &Arc<Local>, address: SocketAddr) -> Result<(), Failure
     let (frames, peer) = timeout(HELLO_TIMEOUT, opening).await.map_err(|_| Failure::Silent)??;
     receive(local, frames, peer, outgoing).await;
     Ok(())
+}
+
+/// Takes over what has changed in another node's settings since that revision of its database. Returns the one that it
+/// has come to.
+pub async fn pull_settings(local: &Local, address: SocketAddr, after: i64) -> Result<i64, Failure> {
+    let mut client = client(address).await?;
+    let call = client.read_settings(authorized(local, ReadSettingsRequest { after }));
+    let answer = timeout(SETTINGS_TIMEOUT, call).await.map_err(|_| Failure::Silent)??.into_inner();
+    let rows = answer.settings.into_iter().map(settings::heard).collect();
+    local.settings.merge(rows).await.map_err(Failure::Database)?;
+    Ok(answer.revision)
 }
 
 fn authorized<T>(local: &Local, message: T) -> Request<T> {

@@ -6,6 +6,7 @@
 mod dial;
 mod outgoing;
 mod service;
+mod settings;
 
 use std::{
     net::SocketAddr,
@@ -21,7 +22,7 @@ use appsockets_proto::cluster::{Frame, Frames, Hello, frame};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming, metadata::AsciiMetadataValue};
 
-pub use dial::{Failure, announce, dial};
+pub use dial::{Failure, announce, dial, pull_settings};
 pub use outgoing::Outgoing;
 pub use service::serve;
 
@@ -76,6 +77,8 @@ pub struct Peer {
     pub core: bool,
     pub leaving: bool,
     pub shards: u32,
+    /// The settings that it serves.
+    pub revision: String,
 }
 
 /// What happens on links.
@@ -109,6 +112,7 @@ impl Local {
             core: self.core.load(Ordering::Relaxed),
             leaving: self.leaving.load(Ordering::Relaxed),
             shards: self.shards,
+            revision: self.settings.current().revision.to_string(),
         }
     }
 
@@ -134,6 +138,7 @@ impl Local {
                 core: hello.core,
                 leaving: hello.leaving,
                 shards: hello.shards,
+                revision: hello.revision.chars().take(64).collect(),
             }),
             _ => refuse("Say where you can be reached, and how many shards you have.".to_owned()),
         }

@@ -24,7 +24,7 @@ use tonic::{
 use super::{
     HELLO_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, LinkEvent, Local, MESSAGE_BYTES_MAX, Outgoing, WINDOW_BYTES,
     outgoing::{Answering, Sending},
-    receive,
+    receive, settings,
 };
 
 /// Calls that are answered at a time; more are refused.
@@ -101,6 +101,12 @@ impl PeerService for Service {
         request: Request<ReadSettingsRequest>,
     ) -> Result<Response<ReadSettingsResponse>, Status> {
         self.admit(&request)?;
-        Err(Status::unimplemented("Not yet."))
+        let failed = |error| {
+            tracing::error!(%error, "the settings can't be read for another node");
+            Status::internal("The database of settings failed.")
+        };
+        let changes = self.local.settings.changes(request.get_ref().after).await.map_err(failed)?;
+        let settings = changes.rows.into_iter().map(settings::told).collect();
+        Ok(Response::new(ReadSettingsResponse { settings, revision: changes.revision }))
     }
 }
