@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use appsockets_proto::client::{
-    ChannelPubRequest, ChannelSubscribeInfo, Envelope, EventType, PubRequestInfo, SubscribeRequest,
+    ChannelPubRequest, ChannelSubscribeInfo, Envelope, EventType, Position, PubRequestInfo, SubscribeRequest,
 };
 use prost::Message;
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
@@ -106,6 +106,13 @@ impl<S: Read + Write> Connected<S> {
         let info = ChannelSubscribeInfo { channel: channel.to_owned(), timestamp: None, channel_serial: None };
         self.send(EventType::Subscribe, &SubscribeRequest { req_id: 1, channels: vec![info] })?;
         self.wait_for(EventType::Subscribe)
+    }
+
+    /// Subscribes, and tells where the channel stands.
+    pub fn position_of(&mut self, channel: &str) -> Result<String> {
+        let info = ChannelSubscribeInfo { channel: channel.to_owned(), timestamp: None, channel_serial: None };
+        self.send(EventType::Subscribe, &SubscribeRequest { req_id: 1, channels: vec![info] })?;
+        Ok(self.receive::<Position>(EventType::Position)?.channel_serial)
     }
 
     pub fn send(&mut self, event: EventType, message: &impl Message) -> Result<()> {

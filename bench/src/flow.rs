@@ -59,16 +59,21 @@ struct Subscriber {
 
 impl Flow {
     pub fn connect(target: Target, address: SocketAddr, shape: Shape) -> Result<Flow> {
+        Flow::connect_to(target, &[address], shape)
+    }
+
+    /// The same with the subscribers spread over several nodes; the publisher is at the first.
+    pub fn connect_to(target: Target, addresses: &[SocketAddr], shape: Shape) -> Result<Flow> {
         let poll = Poll::new()?;
         let mut subscribers = Vec::new();
         for index in 0..shape.subscribers as usize {
-            let connected = client::subscriber(target, address, shape.hub, CHANNEL)?;
+            let connected = client::subscriber(target, addresses[index % addresses.len()], shape.hub, CHANNEL)?;
             connected.tcp.set_nonblocking(true)?;
             let mut tcp = TcpStream::from_std(connected.tcp);
             poll.registry().register(&mut tcp, Token(index), Interest::READABLE)?;
             subscribers.push(Subscriber { tcp, last: 0, input: connected.rest });
         }
-        let publisher = client::publisher(target, address, shape.hub)?;
+        let publisher = client::publisher(target, addresses[0], shape.hub)?;
         publisher.set_nonblocking(true)?;
         Ok(Flow {
             target,

@@ -11,9 +11,11 @@ mod cpu;
 mod fanout;
 mod flow;
 mod frames;
+mod growth;
 mod idle;
 mod latencies;
 mod latency;
+mod links;
 mod machines;
 mod raw;
 mod rebalance;
@@ -57,6 +59,16 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// What it costs that a channel is another node's
+    Links {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// What a cluster costs as it grows
+    Growth {
+        #[command(flatten)]
+        options: Options,
+    },
     /// What a node and its clients go through while others misbehave
     Abuse {
         #[command(flatten)]
@@ -70,6 +82,9 @@ enum Command {
     /// One measurement of the core; started by its benchmark
     #[command(hide = true)]
     CoreOnce { spread: machines::Spread },
+    /// The reference of `links`; started by it
+    #[command(hide = true)]
+    Echo,
     /// A reference server; started by the benchmarks
     #[command(hide = true)]
     Raw {
@@ -101,6 +116,9 @@ fn main() -> anyhow::Result<()> {
         Command::Idle { options } => idle::run(&options),
         Command::Core { options } => machines::run(&options),
         Command::Rebalance { options } => rebalance::run(&options),
+        Command::Links { options } => links::run(&options),
+        Command::Growth { options } => growth::run(&options),
+        Command::Echo => links::echo(),
         Command::Abuse { options } => abuse::run(&options),
         Command::Chaos { options } => chaos::run(&options),
         Command::CoreOnce { spread } => machines::run_once(spread),

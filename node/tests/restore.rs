@@ -53,7 +53,7 @@ async fn connect(address: std::net::SocketAddr) -> (Socket, String) {
 }
 
 fn worker(restore_key: &str) -> &str {
-    restore_key.split('-').next().unwrap()
+    restore_key.split('-').nth(2).unwrap()
 }
 
 async fn say(socket: &mut Socket, message: Value) {

@@ -33,6 +33,10 @@ enum Name {
     Core,
     /// How long a cluster takes to share its channels anew
     Rebalance,
+    /// What it costs that a channel is another node's
+    Links,
+    /// What a cluster costs as it grows
+    Growth,
 }
 
 /// Builds both optimised, and measures. Close everything else first: the figures are of this machine at this moment.
@@ -43,6 +47,8 @@ pub fn run(options: &Options) -> Result<()> {
         Name::Idle => "idle",
         Name::Core => "core",
         Name::Rebalance => "rebalance",
+        Name::Links => "links",
+        Name::Growth => "growth",
     };
     let mut bench = program(name)?;
     bench.args(["--rounds", &options.rounds.to_string(), "--seconds", &options.seconds.to_string()]);

@@ -10,7 +10,7 @@ mod dynamic_hubs;
 mod flood;
 mod half_open;
 mod huge_frame;
-mod metrics;
+pub mod metrics;
 mod never_reads;
 mod slow_headers;
 mod stage;

@@ -398,8 +398,8 @@ mod tests {
     #[test]
     fn what_goes_wrong_is_counted() {
         let mut subscriber = Subscriber::default();
-        for (serial, number) in [("a:1", 1), ("a:2", 2), ("a:3", 2), ("a:4", 5), ("b:5", 4)] {
-            subscriber.take(message(serial, number), number);
+        for (at_us, (serial, number)) in (1..).zip([("a:1", 1), ("a:2", 2), ("a:3", 2), ("a:4", 5), ("b:5", 4)]) {
+            subscriber.take(message(serial, number), at_us);
         }
         let doubled: u32 = subscriber.seen.values().map(|times| times - 1).sum();
         assert_eq!((doubled, subscriber.reordered, subscriber.epochs_ended), (1, 1, 1));

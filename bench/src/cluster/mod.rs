@@ -82,6 +82,11 @@ impl Nodes {
         self.plans[index].clients
     }
 
+    /// Where administrators connect.
+    pub fn admin(&self, index: usize) -> SocketAddr {
+        self.plans[index].admin
+    }
+
     /// Of a node that runs.
     pub fn pid(&self, index: usize) -> Result<u32> {
         Ok(self.running[index].as_ref().context("the node does not run")?.id())

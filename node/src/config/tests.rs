@@ -130,7 +130,8 @@ fn mistakes_are_named_with_their_place() {
         (
             "redis: {address: localhost}",
             "c.yaml:1:1: redis: There is no such key; here may stand `listen`, `data`, `workers`, `page`, `tls`, \
-            `engine`, `hub`, `session`, `channel`, `connection`, `storage`, `auth`, `admin`, `metrics`.",
+            `engine`, `hub`, `session`, `channel`, `connection`, `storage`, `auth`, `admin`, `metrics`, \
+            `cluster`, `discovery`.",
         ),
         (
             "storage: {postgres: x}",
@@ -197,6 +198,10 @@ fn mistakes_are_named_with_their_place() {
             not `18446744073709551615`.",
         ),
         ("auth: {attempts: 6}", "c.yaml:1:18: auth.attempts: Write a whole number from 1 to 5, not `6`."),
+        (
+            "cluster:\n  listen: 127.0.0.1:7946\n  membership: {secretKey: 0123456789abcdef}",
+            "cluster.rpc.secretKey: Write a text of at least 16 bytes, the same on all nodes: `cluster.listen` is set.",
+        ),
         ("auth: {issuer: ''}", "c.yaml:1:8: auth.issuer: Write a text that is not empty."),
         (
             "auth: {jwksMaxAgeMs: 3600001}",

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use appsockets_proto::client::{
-    ChannelPubRequest, ChannelPubResponse, ChannelPublish, Envelope, EventType, Position, Response, SessionInfo,
-    SessionRestore, SubscribeRequest, SubscribeResponse,
+    ChannelPubRequest, ChannelPubResponse, ChannelPublish, Envelope, EventType, Position, Reconnect, Response,
+    SessionInfo, SessionRestore, SubscribeRequest, SubscribeResponse,
 };
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
@@ -275,4 +275,19 @@ fn silence_ends_a_connection() {
     world.now_ms = 50_000;
     world.input(&mut machine, Input::Tick);
     assert!(matches!(machine.phase, Phase::Waiting { until_ms: 50_000 }));
+}
+
+#[test]
+fn who_was_told_to_go_goes_however_much_is_heard() {
+    let (mut world, mut machine) = start();
+    world.say(EventType::Reconnect, &Reconnect { delay_ms: 100 });
+    let bytes = world.down.pop_back().unwrap();
+    world.input(&mut machine, Input::Received(bytes));
+    assert_eq!(machine.due_ms(), Some(100));
+    // Something is heard after the moment and before the client looks at the clock.
+    world.now_ms = 101;
+    world.input(&mut machine, Input::Heard);
+    assert!(machine.due_ms().is_some_and(|due_ms| due_ms <= 101));
+    world.input(&mut machine, Input::Tick);
+    assert!(matches!(machine.phase, Phase::Waiting { until_ms: 100 }));
 }

@@ -71,8 +71,14 @@ impl Link {
 
     pub fn connect(&mut self) {
         self.disconnect();
-        self.dialing = Some(Box::pin(dial(self.requests[self.next].clone())));
+        self.dialing = Some(Box::pin(dial(self.turn())));
+    }
+
+    /// The node whose turn it is.
+    fn turn(&mut self) -> Request {
+        let request = self.requests[self.next].clone();
         self.next = (self.next + 1) % self.requests.len();
+        request
     }
 
     pub fn disconnect(&mut self) {
@@ -192,5 +198,20 @@ async fn write(
     });
     match sent.await {
         Ok(()) | Err(_) => Break::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Link};
+
+    #[test]
+    fn each_attempt_goes_to_the_next_node() {
+        let urls = ["ws://one:1", "ws://two:2/"].map(str::to_owned);
+        let Ok(mut link) = Link::new(urls.iter(), "shop") else { panic!("the addresses are good") };
+        let turns: Vec<_> = (0..3).map(|_| link.turn().uri().to_string()).collect();
+        assert_eq!(turns, ["ws://one:1/hubs/shop/ws", "ws://two:2/hubs/shop/ws", "ws://one:1/hubs/shop/ws"]);
+        let bad = ["ws://one:1", "http://two"].map(str::to_owned);
+        assert!(matches!(Link::new(bad.iter(), "shop"), Err(Error::BadUrl(_))));
     }
 }

@@ -7,6 +7,8 @@ mod dial;
 mod outgoing;
 mod service;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::SocketAddr,
