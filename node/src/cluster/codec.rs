@@ -1,4 +1,4 @@
-//! How nodes write what they say: postcard, from the types of the core themselves (`docs/decisions/0009`). Both sides of a
+//! How nodes write what they say: postcard, from the types of the core themselves (`docs/decisions/0011`). Both sides of a
 //! link speak the same [`PROTOCOL`].
 
 use appsockets_core::{cluster::views::message::Message, shard::peer::PeerMessage};
