@@ -4,7 +4,7 @@
 mod allocator;
 
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -136,8 +136,9 @@ async fn serve(Serve { config, hubs, listen, admin, data, page }: Serve) -> anyh
             let node = Node::start(config.clone(), hubs.clone()).await?;
             // One that begins again keeps its address.
             config.listen = node.address();
-            // The one line on standard output: whoever starts a node on port 0 learns the port from it.
-            println!("listening on {}://{}", tls::scheme(secured), node.address());
+            // The one line on standard output: whoever starts a node on port 0 learns the port from it. A node that begins
+            // again says it again, and then there may be nobody who reads it.
+            let _ = writeln!(std::io::stdout(), "listening on {}://{}", tls::scheme(secured), node.address());
             if node.serve(once.asked()).await? == End::Stopped {
                 return Ok(());
             }

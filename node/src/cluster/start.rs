@@ -1,12 +1,14 @@
 //! Bringing this node's part in its cluster up.
 
 use std::{
+    io::ErrorKind,
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -133,6 +135,7 @@ impl Options {
             workers: Workers::new(shared.clone()),
             gossip,
             seeds: config.discovery.seeds.clone(),
+            beacons: config.discovery.broadcast.is_some(),
             control,
             events,
             status,
@@ -181,15 +184,20 @@ fn views_config(config: &Config, me: NodeId) -> views::message::Config {
 
 /// TCP and UDP on the same port; port 0 becomes one that is free for both.
 fn bind(listen: SocketAddr) -> std::io::Result<(TcpListener, UdpSocket)> {
-    const ATTEMPTS: usize = 16;
+    const ATTEMPTS: usize = 50;
+    const PAUSE: Duration = Duration::from_millis(20);
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let peers = TcpListener::bind(listen)?;
-        match UdpSocket::bind(peers.local_addr()?) {
-            Err(_) if listen.port() == 0 && attempts < ATTEMPTS => {}
-            gossip => {
-                let gossip = gossip?;
+        let bound = TcpListener::bind(listen).and_then(|peers| {
+            let gossip = UdpSocket::bind(peers.local_addr()?)?;
+            Ok((peers, gossip))
+        });
+        match bound {
+            // A part in the cluster that has just ended may not have let go of its sockets yet.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && attempts < ATTEMPTS => thread::sleep(PAUSE),
+            bound => {
+                let (peers, gossip) = bound?;
                 peers.set_nonblocking(true)?;
                 gossip.set_nonblocking(true)?;
                 return Ok((peers, gossip));

@@ -25,21 +25,28 @@ struct Nodes {
     folder: tempfile::TempDir,
     peers: Vec<SocketAddr>,
     admins: Vec<SocketAddr>,
+    /// Whom each node knows from its configuration.
+    seeds: Vec<Vec<SocketAddr>>,
+    expected: usize,
     running: Vec<Option<Process>>,
 }
 
 impl Nodes {
     /// So many nodes that have all met.
     async fn start(count: usize) -> Nodes {
-        let folder = tempfile::tempdir().unwrap();
-        let (peers, admins) = (free_addresses(count), free_addresses(count));
-        let mut nodes = Nodes { folder, peers, admins, running: Vec::new() };
+        let mut nodes = Nodes::plan(count);
         for index in 0..count {
             let process = nodes.run(index, SECRET).await;
             nodes.running.push(Some(process));
         }
         nodes.all_serve().await;
         nodes
+    }
+
+    fn plan(count: usize) -> Nodes {
+        let (peers, admins) = (free_addresses(count), free_addresses(count));
+        let seeds = vec![peers.clone(); count];
+        Nodes { folder: tempfile::tempdir().unwrap(), peers, admins, seeds, expected: count, running: Vec::new() }
     }
 
     async fn run(&self, index: usize, secret: &str) -> Process {
@@ -53,11 +60,11 @@ impl Nodes {
             "cluster": {
                 "listen": self.peers[index],
                 "node": index + 1,
-                "expectedCoreNodes": self.peers.len(),
+                "expectedCoreNodes": self.expected,
                 "membership": {"secretKey": "who may be a member"},
                 "rpc": {"secretKey": secret},
             },
-            "discovery": {"seeds": self.peers},
+            "discovery": {"seeds": self.seeds[index]},
         });
         let config: String =
             config.as_object().unwrap().iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
@@ -315,4 +322,39 @@ async fn what_an_administrator_sets_at_one_node_is_served_by_all() {
     nodes.running[2] = Some(nodes.run(2, SECRET).await);
     let call = |index: usize, method, path: &str| Call::new(nodes.admins[index], method, path).token(TOKEN);
     eventually(async || call(2, Method::GET, "/v1/hubs/later").answer().await.status == 200).await;
+}
+
+#[tokio::test]
+async fn a_node_that_could_begin_alone_joins_those_who_are_there() {
+    let mut nodes = Nodes::plan(3);
+    nodes.expected = 1;
+    for index in 0..3 {
+        let process = nodes.run(index, SECRET).await;
+        nodes.running.push(Some(process));
+    }
+    nodes.all_serve().await;
+    assert_eq!(nodes.status(2).await["view"]["members"].as_array().map(Vec::len), Some(3));
+}
+
+#[tokio::test]
+async fn two_clusters_that_meet_become_one() {
+    let mut nodes = Nodes::plan(3);
+    nodes.expected = 1;
+    let [one, two, three] = nodes.peers[..] else { panic!("three were planned") };
+    // The first two do not know of each other before the third brings them together.
+    nodes.seeds = vec![vec![], vec![three], vec![one, two]];
+    for index in 0..2 {
+        let process = nodes.run(index, SECRET).await;
+        nodes.running.push(Some(process));
+        eventually(async || nodes.status(index).await["settled"] == true).await;
+    }
+    let mut client = nodes.connect(1).await;
+    client.subscribe(&["a"]).await;
+    let process = nodes.run(2, SECRET).await;
+    nodes.running.push(Some(process));
+    nodes.all_serve().await;
+    // Those who were at the younger one are told to connect again.
+    let (close, _) = client.closed().await;
+    assert_eq!(close.unwrap()["reconnect"], true);
+    assert_eq!(nodes.connect(1).await.publish("a", "again").await["success"], true);
 }

@@ -21,16 +21,17 @@ use appsockets_core::{
     time::Now,
 };
 use appsockets_proto::cluster::{Frame, Goodbye, frame};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use nodes::{Link, Nodes, Try};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::{
     codec,
-    gossip::{Facts, Gossip, Heard},
+    gossip::{Facts, Gossip, Heard, resolve},
     handle::{Control, Status},
     link::{self, Failure, LinkEvent, Local, Outgoing, Peer},
     mail::{ClusterMail, Workers},
@@ -44,6 +45,11 @@ const MAIL_RETRY_MS: u64 = 2;
 /// How often the first others are looked for, right after the start and later.
 const SEEK_MS: u64 = 50;
 const SEEK_LATER_MS: u64 = 1_000;
+/// How long others are looked for before this node goes on alone, and later.
+const FIRST_LOOK: Duration = Duration::from_millis(1_500);
+const FIRST_BEACONS: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_secs(5);
+const FURTHER_ANSWERS: Duration = Duration::from_millis(50);
 /// How long the last words may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -54,6 +60,8 @@ pub struct Parts {
     pub workers: Workers,
     pub gossip: Gossip,
     pub seeds: Vec<String>,
+    /// Whether beacons are sent.
+    pub beacons: bool,
     pub control: mpsc::Receiver<Control>,
     pub events: mpsc::Receiver<LinkEvent>,
     pub status: watch::Sender<Arc<Status>>,
@@ -69,6 +77,7 @@ pub struct Driver {
     heard: watch::Receiver<Arc<[Heard]>>,
     settings: watch::Receiver<Arc<Compiled>>,
     seeds: Vec<String>,
+    beacons: bool,
     control: mpsc::Receiver<Control>,
     events: mpsc::Receiver<LinkEvent>,
     status: watch::Sender<Arc<Status>>,
@@ -104,7 +113,7 @@ enum Done {
 
 impl Driver {
     pub fn new(parts: Parts) -> Driver {
-        let Parts { local, views, workers, gossip, seeds, control, events, status } = parts;
+        let Parts { local, views, workers, gossip, seeds, beacons, control, events, status } = parts;
         let now = clock::now();
         let me = local.me;
         Driver {
@@ -117,6 +126,7 @@ impl Driver {
             workers,
             gossip,
             seeds,
+            beacons,
             control,
             events,
             status,
@@ -142,6 +152,7 @@ impl Driver {
 
     /// Runs until the end is asked for, or this part has dissolved.
     pub async fn run(mut self) {
+        self.look_around().await;
         self.pulse(clock::now());
         loop {
             if let Some(done) = self.turn().await {
@@ -157,6 +168,21 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    /// Before anything else: a node that knew nobody could found a cluster of its own beside one that is there.
+    async fn look_around(&mut self) {
+        let found = seek(&self.local, &self.seeds, Instant::now() + FIRST_LOOK).await;
+        if found.is_empty() && self.beacons {
+            // Whoever hears the beacon gossips at once.
+            let _ = timeout(FIRST_BEACONS, self.heard.changed()).await;
+        }
+        let now = clock::now();
+        for peer in &found {
+            self.nodes.met(now, peer);
+            self.gossip.contact(peer.address);
+        }
+        self.take_gossip(now);
     }
 
     /// Takes one input. Returns who waits for the end.
@@ -272,6 +298,8 @@ impl Driver {
             self.views(now, |views, effects| views.link_down(now, peer.id, effects));
         }
         tracing::info!(node = peer.id.node, generation = peer.id.generation, "linked");
+        // Who is known is heard before a cluster is founded.
+        self.tell_views(now);
         self.views(now, |views, effects| views.link_up(now, peer.id, effects));
         self.tell_views(now);
     }
@@ -488,7 +516,7 @@ impl Driver {
         }
         self.seeking = true;
         let (local, seeds) = (self.local.clone(), self.seeds.clone());
-        self.tasks.spawn(async move { Done::Sought(seek(&local, &seeds).await) });
+        self.tasks.spawn(async move { Done::Sought(seek(&local, &seeds, Instant::now() + LOOK).await) });
     }
 
     fn show(&self, now: Now) {
@@ -529,14 +557,17 @@ impl Driver {
     }
 }
 
-/// Who answers at the seeds.
-async fn seek(local: &Local, seeds: &[String]) -> Vec<Peer> {
-    let mut found = Vec::new();
-    for seed in seeds {
-        let Ok(Ok(addresses)) = timeout(Duration::from_secs(1), tokio::net::lookup_host(seed)).await else { continue };
-        let others: Vec<SocketAddr> = addresses.filter(|address| *address != local.address).collect();
-        for address in others {
-            found.extend(link::announce(local, address).await.ok());
+/// Who answers at the seeds until then. When one has answered, the others are given little time more.
+async fn seek(local: &Local, seeds: &[String], until: Instant) -> Vec<Peer> {
+    let addresses: Vec<SocketAddr> =
+        timeout_at(until, resolve(seeds.to_vec())).await.unwrap_or_default().into_iter().collect();
+    let others = addresses.into_iter().filter(|address| *address != local.address);
+    let mut answers: FuturesUnordered<_> = others.map(|address| link::announce(local, address)).collect();
+    let (mut found, mut until) = (Vec::new(), until);
+    while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
+        if let Ok(peer) = answer {
+            found.push(peer);
+            until = until.min(Instant::now() + FURTHER_ANSWERS);
         }
     }
     found

@@ -20,7 +20,7 @@ use appsockets_core::cluster::view::NodeId;
 use tokio::sync::{mpsc, watch};
 
 use self::running::Running;
-pub use self::seal::Refusal;
+pub use self::{seal::Refusal, seek::resolve};
 
 /// Whom a node can't reach: as many as are told, which keeps the text short.
 const UNREACHABLE_MAX: usize = 32;
