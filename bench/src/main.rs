@@ -4,6 +4,7 @@
 //! times, so that what the machine does meanwhile falls on both.
 
 mod abuse;
+mod alarms;
 mod chaos;
 mod client;
 mod cluster;
@@ -56,6 +57,11 @@ enum Command {
     },
     /// How long a cluster takes to know of a node that comes or crashes, and to share the channels anew
     Rebalance {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Whether nodes that live are ever taken for dead while every core is busy
+    Alarms {
         #[command(flatten)]
         options: Options,
     },
@@ -116,6 +122,7 @@ fn main() -> anyhow::Result<()> {
         Command::Idle { options } => idle::run(&options),
         Command::Core { options } => machines::run(&options),
         Command::Rebalance { options } => rebalance::run(&options),
+        Command::Alarms { options } => alarms::run(&options),
         Command::Links { options } => links::run(&options),
         Command::Growth { options } => growth::run(&options),
         Command::Echo => links::echo(),

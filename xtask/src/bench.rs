@@ -33,6 +33,8 @@ enum Name {
     Core,
     /// How long a cluster takes to share its channels anew
     Rebalance,
+    /// Whether nodes that live are ever taken for dead while every core is busy; for 10 minutes: --seconds 600
+    Alarms,
     /// What it costs that a channel is another node's
     Links,
     /// What a cluster costs as it grows
@@ -47,6 +49,7 @@ pub fn run(options: &Options) -> Result<()> {
         Name::Idle => "idle",
         Name::Core => "core",
         Name::Rebalance => "rebalance",
+        Name::Alarms => "alarms",
         Name::Links => "links",
         Name::Growth => "growth",
     };

@@ -21,6 +21,7 @@ fn its_examples_are_taken() {
     for blocks::Block { language, text } in &blocks {
         match (language.as_str(), text) {
             ("yaml", text) if text.starts_with("kind: ") => resources(text),
+            ("yaml", text) if text.contains("\ncluster:") => cluster(text),
             ("yaml", text) => configuration(text),
             ("text", text) => mistake(text),
             ("json", text) if text.starts_with("{\"hubID\"") => question = Some(text),
@@ -68,6 +69,14 @@ fn configuration(text: &str) {
     assert!(config.tls.certificate.is_some() && config.tls.key.is_some() && config.metrics.listen.is_some());
     assert_eq!((config.listen.port(), config.session.rate_limit), (443, 50));
     assert_eq!(config.admin.token.bytes(), b"0123456789abcdef");
+}
+
+/// Of a node that has others.
+fn cluster(text: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = load(folder.path(), text).unwrap();
+    assert_eq!(config.cluster.listen.map(|address| address.port()), Some(7946));
+    assert_eq!((config.cluster.expected_core_nodes, config.discovery.seeds.len()), (3, 1));
 }
 
 /// A file with that mistake at that place is refused with these words.
