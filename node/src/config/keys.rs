@@ -222,8 +222,9 @@ section! {
         pub expected_core_nodes: usize = 1, in POSITIVE;
         /// The share of the channels that this node takes, beside the others' shares.
         pub points: u16 = 128, in POSITIVE;
-        /// In how many steps a node takes its share, or gives it away.
-        pub steps: u16 = 2, in POSITIVE;
+        /// In how many steps a node takes its share, or gives it away. Each step concerns all channels for a moment, so
+        /// more than one only spreads what has to be moved where channels are large.
+        pub steps: u16 = 1, in POSITIVE;
         /// Who may be a member.
         pub membership: MembershipConfig = MembershipConfig::default();
         /// Calls between nodes.

@@ -10,6 +10,7 @@ use super::{
     eventually,
     process::Process,
     restoring::restore,
+    sse::Sse,
     web::Call,
 };
 
@@ -357,4 +358,65 @@ async fn two_clusters_that_meet_become_one() {
     let (close, _) = client.closed().await;
     assert_eq!(close.unwrap()["reconnect"], true);
     assert_eq!(nodes.connect(1).await.publish("a", "again").await["success"], true);
+}
+
+#[tokio::test]
+async fn a_client_that_only_listens_goes_on_at_another_node() {
+    let mut nodes = Nodes::start(3).await;
+    let channels = nodes.one_of_each().await;
+    let names_of: Vec<&str> = channels.iter().map(String::as_str).collect();
+    let query = super::sse::channels(&names_of);
+    let listen = async |address: SocketAddr, last_id: Option<&str>| {
+        let call = Call::new(address, Method::GET, &format!("/hubs/shop/sse?{query}"));
+        let call = last_id.into_iter().fold(call, |call, id| call.header("last-event-id", id));
+        Sse::new(call.begin(String::new()).await)
+    };
+    let mut stream = listen(nodes.running[2].as_ref().unwrap().address, None).await;
+    let mut publisher = nodes.connect(0).await;
+    for _ in &channels {
+        stream.until("Position").await;
+    }
+    for channel in &channels {
+        publisher.publish(channel, "before").await;
+        stream.until("Publish").await;
+    }
+    let last_id = stream.next_id().await;
+    nodes.running[2] = None;
+    for channel in &channels {
+        assert_eq!(publisher.publish(channel, "meanwhile").await["success"], true);
+    }
+    let mut stream = listen(nodes.running[1].as_ref().unwrap().address, Some(&last_id)).await;
+    let mut missing: std::collections::BTreeSet<_> = channels.iter().cloned().collect();
+    while !missing.is_empty() {
+        let (event, payload) = stream.next().await.expect("the stream goes on");
+        let channel = payload["channel"].as_str().unwrap_or_default();
+        match event.as_str() {
+            "Position" => assert_ne!(payload["recovered"], false, "{payload}"),
+            "Publish" if payload["text"] == "meanwhile" => drop(missing.remove(channel)),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_administrator_stops_a_node_and_sees_it_go() {
+    let mut nodes = Nodes::start(3).await;
+    let mut client = nodes.connect(2).await;
+    client.subscribe(&["a"]).await;
+    let call = |index: usize, method, path: &str| Call::new(nodes.admins[index], method, path).token(TOKEN);
+    assert_eq!(call(2, Method::POST, "/v1/stop").answer().await.status, 400, "nothing is stopped by chance");
+    let before = call(2, Method::GET, "/v1/stop").answer().await.body;
+    assert_eq!((&before["stopping"], &before["points"], &before["sessions"]), (&json!(false), &json!(128), &json!(1)));
+    // Nobody forgets a node that is in reach, or that never was.
+    for node in ["2", "77", "none"] {
+        assert_eq!(call(0, Method::DELETE, &format!("/v1/cluster/nodes/{node}")).answer().await.status, 404);
+    }
+    assert_eq!(call(2, Method::POST, "/v1/stop").send("{}").await.status, 202);
+    client.until("Reconnect").await;
+    let during = call(2, Method::GET, "/v1/stop").answer().await.body;
+    assert_eq!((&during["stopping"], &during["points"]), (&json!(true), &json!(0)));
+    let process = nodes.running[2].take().unwrap();
+    drop(client);
+    assert_eq!(process.ended().await.code(), Some(0));
+    nodes.all_serve().await;
 }
