@@ -209,9 +209,10 @@ impl Driver {
 
     fn due(&self, now: Now) -> Instant {
         let mail = self.mail_waits.then_some(now.mono_ms + MAIL_RETRY_MS);
-        let times =
-            [Some(now.mono_ms + PULSE_MS), self.views.next_tick_ms(), self.nodes.next_try_ms(now.mono_ms), mail];
-        clock::instant(times.into_iter().flatten().min().unwrap_or_default().max(now.mono_ms)).into()
+        let next_try = self.nodes.next_try_ms(now.mono_ms, |id| self.views.is_gone(id));
+        let times = [Some(now.mono_ms + PULSE_MS), self.views.next_tick_ms(), next_try, mail];
+        // Never at once: what has come in the meantime is looked at in between.
+        clock::instant(times.into_iter().flatten().min().unwrap_or_default().max(now.mono_ms + 1)).into()
     }
 
     /// Time has passed.

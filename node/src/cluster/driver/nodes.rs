@@ -235,9 +235,10 @@ impl Nodes {
     }
 
     /// When [`Nodes::due`] has something next.
-    pub fn next_try_ms(&self, now_ms: u64) -> Option<u64> {
-        let waiting = self.others.values().filter(|node| node.address.is_some() && node.is_to_be_reached(now_ms));
-        waiting.map(|node| node.next_try_ms).min()
+    pub fn next_try_ms(&self, now_ms: u64, is_gone: impl Fn(NodeId) -> bool) -> Option<u64> {
+        let waits = |id: NodeId, node: &Node| node.address.is_some() && node.is_to_be_reached(now_ms) && !is_gone(id);
+        let waiting = self.others.iter().filter(|(id, node)| waits(**id, node));
+        waiting.map(|(_, node)| node.next_try_ms).min()
     }
 
     pub fn status(&self, now_ms: u64, is_gone: impl Fn(NodeId) -> bool) -> Vec<NodeStatus> {
@@ -314,5 +315,104 @@ impl Node {
             (self.failures, self.next_try_ms) = (0, now_ms);
         }
         is_it
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use appsockets_core::{cluster::view::NodeId, time::Now};
+
+    use super::{LOST_MS, MET_MS, Nodes, RETRY_MS_MAX, SETTINGS_MS, Try};
+    use crate::cluster::{
+        gossip::{Facts, Heard},
+        link::{Outgoing, Peer},
+    };
+
+    const ME: NodeId = NodeId { node: 2, generation: 1 };
+
+    fn now(mono_ms: u64) -> Now {
+        Now { mono_ms, unix_ms: mono_ms }
+    }
+
+    fn peer(node: u64) -> Peer {
+        Peer {
+            id: NodeId { node, generation: 1 },
+            address: ([127, 0, 0, 1], 7000 + node as u16).into(),
+            core: true,
+            leaving: false,
+            shards: 1,
+            revision: "new".to_owned(),
+        }
+    }
+
+    fn heard(node: u64, alive: bool) -> Heard {
+        let Peer { id, address, core, .. } = peer(node);
+        Heard { id, alive, gossip: address, facts: Facts { peer: Some(address), core, ..Facts::default() } }
+    }
+
+    fn alive(nodes: &Nodes, at_ms: u64) -> Vec<u64> {
+        nodes.known(at_ms).into_iter().filter(|known| known.alive).map(|known| known.id.node).collect()
+    }
+
+    #[test]
+    fn the_lesser_dials_and_the_greater_makes_itself_known() {
+        let mut nodes = Nodes::new(ME);
+        nodes.met(now(0), &peer(1));
+        nodes.met(now(0), &peer(3));
+        let due: Vec<_> = nodes.due(0, |_| false).into_iter().map(|(id, _, how)| (id.node, how)).collect();
+        assert_eq!(due, [(1, Try::Announce), (3, Try::Dial)]);
+        assert!(nodes.due(0, |_| false).is_empty(), "one attempt at a time");
+    }
+
+    #[test]
+    fn attempts_come_less_and_less_often_and_end_with_hope() {
+        let mut nodes = Nodes::new(ME);
+        nodes.met(now(0), &peer(3));
+        let id = peer(3).id;
+        let (mut at_ms, mut waits) = (0, Vec::new());
+        while waits.len() < 12 {
+            nodes.due(at_ms, |_| false);
+            nodes.get_mut(id).unwrap().tried(at_ms, false);
+            let next_ms = nodes.next_try_ms(at_ms, |_| false).unwrap();
+            waits.push(next_ms - at_ms);
+            at_ms = next_ms;
+        }
+        assert!(waits.is_sorted() && waits.last() == Some(&RETRY_MS_MAX), "{waits:?}");
+        assert_eq!(nodes.next_try_ms(at_ms, |_| true), None, "who is gone is not tried");
+        nodes.tidy(MET_MS, None, |_| false);
+        assert_eq!(nodes.next_try_ms(MET_MS + LOST_MS, |_| false), None);
+        nodes.tidy(MET_MS + LOST_MS, None, |_| true);
+        assert_eq!(nodes.ids().count(), 0);
+    }
+
+    #[test]
+    fn a_new_node_is_alive_before_gossip_has_heard_enough_of_it() {
+        let mut nodes = Nodes::new(ME);
+        nodes.met(now(0), &peer(3));
+        nodes.heard(now(1), &[heard(3, false)]);
+        assert_eq!(alive(&nodes, 1), [3]);
+        assert_eq!(alive(&nodes, MET_MS), [] as [u64; 0]);
+        nodes.heard(now(2), &[heard(3, true)]);
+        assert_eq!(alive(&nodes, MET_MS), [3]);
+        nodes.heard(now(3), &[heard(3, false)]);
+        assert_eq!(alive(&nodes, 4), [] as [u64; 0]);
+        nodes.heard(now(5), &[heard(3, true)]);
+        nodes.heard(now(6), &[]);
+        assert_eq!(alive(&nodes, 6), [] as [u64; 0], "gossip no longer names it");
+    }
+
+    #[test]
+    fn settings_that_differ_are_read_at_once_and_again_later() {
+        let mut nodes = Nodes::new(ME);
+        nodes.met(now(0), &peer(3));
+        let id = peer(3).id;
+        assert!(nodes.settings_due(0, "own").is_empty(), "there is no link");
+        nodes.get_mut(id).unwrap().linked(super::Link { outgoing: Outgoing::new(), shards: 1 });
+        assert_eq!(nodes.settings_due(0, "own"), [(id, peer(3).address, 0)]);
+        assert!(nodes.settings_due(0, "own").is_empty(), "one at a time");
+        nodes.get_mut(id).unwrap().settings_read(10, Some(7));
+        assert!(nodes.settings_due(10, "own").is_empty());
+        assert_eq!(nodes.settings_due(10 + SETTINGS_MS, "own"), [(id, peer(3).address, 7)]);
+        assert!(nodes.settings_due(99_999, "new").is_empty(), "they are the same");
     }
 }
