@@ -74,6 +74,8 @@ pub struct Engine {
     changed: Vec<Subscriber>,
     /// Sessions without a connection.
     parked: usize,
+    /// The sessions were told to connect elsewhere.
+    draining: bool,
     counts: Counts,
 }
 
@@ -104,6 +106,7 @@ impl Engine {
             peers: Peers::default(),
             changed: Vec::new(),
             parked: 0,
+            draining: false,
             counts: Counts::default(),
             shared,
         }
@@ -203,6 +206,11 @@ impl Handler for Engine {
         self.schedule(subscriber, now);
         if let Some(restore) = restore {
             self.begin_restore(subscriber, &restore.key, restore.held, later, now, out);
+        }
+        // One that was on its way in while the others were told.
+        if self.draining {
+            self.step(subscriber, now, out, |session, cx| session.drain(0, cx));
+            self.schedule(subscriber, now);
         }
     }
 

@@ -156,6 +156,7 @@ impl Engine {
     }
 
     pub(super) fn drain(&mut self, spread_ms: u32, now: Now, out: &mut Outboxes) {
+        self.draining = true;
         for subscriber in self.all_sessions(|entry| entry.conn.is_some()) {
             let delay_ms = (random::number() % (u64::from(spread_ms) + 1)) as u32;
             self.step(subscriber, now, out, |session, cx| session.drain(delay_ms, cx));
