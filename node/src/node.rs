@@ -75,11 +75,8 @@ impl Node {
         let client_tls = Tls::load("tls", &config.tls)?;
         let admin_tls = Tls::load("admin.tls", &config.admin.tls)?;
         let database = store::open(&config.data).await?;
-        let settings = Settings::open(
-            settings_options(&config, hubs, cluster.as_ref().map_or(0, |cluster| cluster.me.node)),
-            database.writer().clone(),
-        )
-        .await?;
+        let node = cluster.as_ref().map_or(0, |cluster| cluster.me.node);
+        let settings = Settings::open(settings_options(&config, hubs, node), database.writer().clone()).await?;
         let shared = Arc::new(shared(&config, settings, MessageStore::new(database), cluster)?);
         let (address, listeners) =
             listen(config.listen, config.workers).with_context(|| format!("{} can't be listened on", config.listen))?;

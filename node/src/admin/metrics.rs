@@ -76,6 +76,7 @@ fn outcomes(meters: &Meters, text: &mut Text) {
 fn settings(settings: &Settings, text: &mut Text) {
     text.gauge("hubs", "Hubs that there are.", settings.current().hubs.len() as u64);
     text.counter("hubs_not_made_total", "Hubs not made for a client because of the bound.", settings.not_made());
+    text.counter("settings_refused_total", "Resources of other nodes that can't be used.", settings.refused());
 }
 
 /// Peers are named by their numbers; of nodes that come and go, only those that are known now have figures.

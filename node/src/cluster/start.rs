@@ -139,6 +139,8 @@ impl Options {
             control,
             events,
             status,
+            runtime: shared.runtime.clone(),
+            settings_interval_ms: config.engine.settings_interval_ms,
         };
         let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

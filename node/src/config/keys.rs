@@ -74,7 +74,7 @@ section! {
         pub dynamic_hubs_max: usize = 1_000;
         /// How often the file of resources is looked at.
         pub hubs_file_interval_ms: u64 = 1_000, in TIMES;
-        /// How often the database is looked at for settings that another process changed.
+        /// How often the database is looked at for settings that another process changed, and nodes whose settings differ.
         pub settings_interval_ms: u64 = 5_000, in TIMES;
         /// How long sessions are given to connect elsewhere when the node stops; each is told a moment within it.
         pub drain_ms: u32 = 10_000;

@@ -7,12 +7,14 @@ mod document;
 pub mod exchange;
 pub mod file;
 mod refusal;
+mod replica;
 mod sources;
 pub mod sqlite;
 
 pub use refusal::{OpenError, Refusal};
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{
         Arc,
@@ -25,7 +27,7 @@ use appsockets_core::{
     channel::is_valid_name,
     settings::{
         compile::Compiled,
-        entry::{Entry, ResourceId, Source},
+        entry::{Entry, ResourceId, ResourceKind, Source},
         hub::Hub,
         resource::{HubSpec, Resource},
         snapshot::Snapshot,
@@ -40,9 +42,10 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use self::{
-    exchange::{Changes, Merged, Row},
+    exchange::{Item, Page, Refused},
     file::Watched,
     refusal::list,
+    replica::Changes,
     sources::Sources,
     sqlite::{Change, Table},
 };
@@ -62,7 +65,7 @@ pub struct Options {
     pub dynamic_hubs_max: usize,
     /// Resources in the database, at most, not counting those hubs.
     pub resources_max: usize,
-    /// The number of this node, by which others tell its writes from theirs.
+    /// The number of this node, which tells its writes from those of others.
     pub node: u64,
 }
 
@@ -89,7 +92,13 @@ pub struct Settings {
     current: ArcSwap<Compiled>,
     changes: watch::Sender<Arc<Compiled>>,
     not_made: AtomicU64,
+    refused: AtomicU64,
 }
+
+/// Items that are merged in one transaction, about: other writers wait for no more.
+const MERGED_MAX: usize = 500;
+/// Refused items that are remembered, so that each is logged once.
+const REFUSED_MAX: usize = 1_000;
 
 impl Settings {
     /// Reads all sources. The pool's tables must be up to date.
@@ -114,6 +123,7 @@ impl Settings {
             current: ArcSwap::default(),
             changes: watch::Sender::default(),
             not_made: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         };
         settings.reload(&mut sources).await?;
         settings.publish(&mut sources);
@@ -163,7 +173,12 @@ impl Settings {
             return Err(Refusal::TooManyResources(self.options.resources_max));
         }
         let Change { before, after, done: entry } = self.table.put(resource).await?;
-        self.follow(&mut sources, before, after, Some(entry.clone())).await?;
+        let mut changes: Changes = Vec::new();
+        if id.kind == ResourceKind::Hub && !sources.database.contains_key(&id) {
+            changes.extend(sources.gone_with(&id.hub));
+        }
+        changes.push((id, Some(entry.clone())));
+        self.follow(&mut sources, Change { before, after, done: changes }).await?;
         Ok(entry)
     }
 
@@ -200,32 +215,88 @@ impl Settings {
             return Err(Refusal::TooManyDynamicHubs(self.options.dynamic_hubs_max));
         }
         let Change { before, after, done: entry } = self.table.create_dynamic(name, spec).await?;
-        self.follow(&mut sources, before, after, entry).await?;
+        match entry {
+            Some(entry) => {
+                let mut changes: Changes = sources.gone_with(name).collect();
+                changes.push((entry.id.clone(), Some(entry)));
+                self.follow(&mut sources, Change { before, after, done: changes }).await?;
+            }
+            None => {
+                self.reload(&mut sources).await?;
+                self.publish(&mut sources);
+            }
+        }
         self.hub(name).ok_or_else(not_found)
-    }
-
-    /// What has changed in this node's database since that revision of it.
-    pub async fn changes(&self, after: i64) -> sqlx::Result<Changes> {
-        self.table.changes(after).await
-    }
-
-    /// Takes over what another node's database has that is later. In force when it returns.
-    pub async fn merge(&self, rows: Vec<Row>) -> sqlx::Result<Merged> {
-        let mut sources = self.sources.lock().await;
-        let merged = self.table.merge(rows).await?;
-        if merged.refused > 0 {
-            warn!(rows = merged.refused, "Settings of another node can't be used, and were left out.");
-        }
-        if merged.taken > 0 {
-            self.reload(&mut sources).await?;
-            self.publish(&mut sources);
-        }
-        Ok(merged)
     }
 
     /// How often a hub was not made for a client because there are as many as may be.
     pub fn not_made(&self) -> u64 {
         self.not_made.load(Ordering::Relaxed)
+    }
+
+    /// What has changed in the database since it had this revision; others merge it. It holds secrets.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn page(&self, after: i64) -> sqlx::Result<Page> {
+        self.table.page(after).await
+    }
+
+    /// Takes what another database says, where that is later than what is here. In force when it returns.
+    ///
+    /// A hub of which an item can't be used stays as it was: what lacks may be what protects it. Returns the first
+    /// revision of that database at which something was left so, and from which to read again.
+    ///
+    /// # Errors
+    /// The database failed; some hubs may have been taken.
+    pub async fn merge(&self, items: Vec<Item>) -> sqlx::Result<Option<i64>> {
+        let refused: Vec<_> = items.iter().filter_map(|item| item.check().err()).collect();
+        let withheld: BTreeSet<_> = refused.iter().map(|refused| &*refused.hub).collect();
+        let mut hubs: BTreeMap<String, Vec<Item>> = BTreeMap::new();
+        let mut again: Option<i64> = None;
+        for item in items {
+            match withheld.contains(&*item.hub) {
+                true => again = Some(again.map_or(item.changed, |again| again.min(item.changed))),
+                false => hubs.entry(item.hub.clone()).or_default().push(item),
+            }
+        }
+        let mut sources = self.sources.lock().await;
+        self.report_refused(&mut sources, refused);
+        let mut hubs = hubs.into_iter().peekable();
+        let mut followed = true;
+        while hubs.peek().is_some() {
+            let mut count = 0;
+            let some = std::iter::from_fn(|| {
+                let hub = hubs.next_if(|_| count < MERGED_MAX)?;
+                count += hub.1.len();
+                Some(hub)
+            });
+            followed &= sources.follow(self.table.merge(some.collect()).await?);
+        }
+        if !followed {
+            self.reload(&mut sources).await?;
+        }
+        self.publish(&mut sources);
+        Ok(again)
+    }
+
+    fn report_refused(&self, sources: &mut Sources, refused: Vec<Refused>) {
+        self.refused.fetch_add(refused.len() as u64, Ordering::Relaxed);
+        if sources.refused.len() + refused.len() > REFUSED_MAX {
+            sources.refused.clear();
+        }
+        for refused in refused {
+            let Refused { hub, row, reason, .. } = &refused;
+            if !sources.refused.contains(&refused) {
+                error!(%hub, %row, %reason, "A resource of another node can't be used, so its hub stays as it was.");
+                sources.refused.insert(refused);
+            }
+        }
+    }
+
+    /// How often a resource of another node could not be used.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Looks at the file and the database for ever: for a change by hand, by another process, or whose notice was lost.
@@ -277,20 +348,10 @@ impl Settings {
         Ok(())
     }
 
-    /// After a write: takes over the entry alone if nobody else has written, because reading everything takes long.
-    async fn follow(
-        &self,
-        sources: &mut Sources,
-        before: i64,
-        after: i64,
-        entry: Option<Arc<Entry>>,
-    ) -> sqlx::Result<()> {
-        match entry {
-            Some(entry) if sources.whole && sources.seen == Some(before) => {
-                sources.database.insert(entry.id.clone(), entry);
-                sources.seen = Some(after);
-            }
-            _ => self.reload(sources).await?,
+    /// After a write: takes over what it did if nobody else has written, because reading everything takes long.
+    async fn follow(&self, sources: &mut Sources, change: Change<Changes>) -> sqlx::Result<()> {
+        if !sources.follow(change) {
+            self.reload(sources).await?;
         }
         self.publish(sources);
         Ok(())

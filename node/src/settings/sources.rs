@@ -1,17 +1,21 @@
 //! The settings of each source, side by side.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
 use appsockets_core::settings::{
-    entry::{Entry, ResourceId, Source},
+    entry::{Entry, ResourceId, ResourceKind, Source},
     snapshot::Snapshot,
 };
 use tracing::error;
 
-use super::sqlite::{Listing, Unreadable};
+use super::{
+    exchange::Refused,
+    replica::Changes,
+    sqlite::{Change, Listing, Unreadable},
+};
 
 /// What each source last said, and what follows from it.
 #[derive(Debug, Default)]
@@ -23,6 +27,8 @@ pub(super) struct Sources {
     /// Whether `database` holds all of it.
     pub(super) whole: bool,
     pub(super) snapshot: Snapshot,
+    /// What other nodes said and this one can't use, as far as it was logged.
+    pub(super) refused: BTreeSet<Refused>,
 }
 
 impl Sources {
@@ -39,6 +45,28 @@ impl Sources {
         for Unreadable { hub, row, reason } in listing.unreadable {
             error!(%hub, %row, %reason, "A resource in the database can't be used, so its hub stays as it was.");
         }
+    }
+
+    /// Takes over what a write has changed. False: others have written as well, so all has to be read.
+    pub(super) fn follow(&mut self, change: Change<Changes>) -> bool {
+        if !self.whole || self.seen != Some(change.before) {
+            return false;
+        }
+        for (id, entry) in change.done {
+            match entry {
+                Some(entry) => self.database.insert(id, entry),
+                None => self.database.remove(&id),
+            };
+        }
+        self.seen = Some(change.after);
+        true
+    }
+
+    /// That everything of a hub goes which the database holds.
+    pub(super) fn gone_with(&self, hub: &str) -> impl Iterator<Item = (ResourceId, Option<Arc<Entry>>)> + use<'_> {
+        let first = ResourceId::new(ResourceKind::Hub, hub, "");
+        let of_hub = self.database.range(first.clone()..).take_while(move |(id, _)| id.hub == first.hub);
+        of_hub.map(|(id, _)| (id.clone(), None))
     }
 
     /// Rows of the database.

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use super::exchange::{bury, next_stamp};
 use appsockets_core::{
     channel::HubId,
     settings::{
@@ -13,11 +12,14 @@ use appsockets_core::{
 };
 use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
 
-/// The tables of `migrations/0001_settings.sql`.
+use super::exchange::{REMOVALS_KEPT_MS, REMOVALS_MAX, Stamp};
+use crate::edge::clock;
+
+/// The tables of `migrations/0001_settings.sql` and `migrations/0003_settings_of_nodes.sql`.
 #[derive(Clone, Debug)]
 pub struct Table {
-    pool: SqlitePool,
-    /// Who writes.
+    pub(super) pool: SqlitePool,
+    /// The number of the node that writes here.
     node: i64,
 }
 
@@ -61,14 +63,9 @@ pub enum WriteError {
 }
 
 impl Table {
-    /// Takes the pool of a database whose tables are up to date. Uses one connection at a time. `node` is the number of
-    /// the node that writes.
+    /// Takes the pool of a database whose tables are up to date. Uses one connection at a time.
     pub fn new(pool: SqlitePool, node: u64) -> Table {
         Table { pool, node: node.cast_signed() }
-    }
-
-    pub(super) fn pool(&self) -> &SqlitePool {
-        &self.pool
     }
 
     /// Rises with each change, whoever makes it.
@@ -104,18 +101,22 @@ impl Table {
             return Err(WriteError::HubNotFound(id.hub));
         }
         let held = find(&mut transaction, &id).await?;
+        let is_new = held.is_none();
         let json = json(&resource)?;
         if let Some(held) = held.filter(|held| held.source == Source::Api.name() && held.json == json) {
             let entry = Entry::new(Source::Api, held.uid, held.generation, resource);
             return Ok(Change { before, after: before, done: Arc::new(entry) });
         }
-        let stamp = next_stamp(&mut transaction, self.node).await?;
+        if id.kind == ResourceKind::Hub && is_new {
+            self.begin_hub(&mut transaction, &id.hub, true).await?;
+        }
+        let stamp = self.stamp(&mut transaction).await?;
         let row = sqlx::query(
-            "INSERT INTO settings (hub, kind, name, source, uid, generation, resource, stamp, stamped_by, changed)
-             VALUES (?, ?, ?, 'api', ?, 1, ?, ?, ?, (SELECT revision FROM settings_revision) + 1)
+            "INSERT INTO settings (hub, kind, name, source, uid, generation, resource, stamp, node)
+             VALUES (?, ?, ?, 'api', ?, 1, ?, ?, ?)
              ON CONFLICT (hub, kind, name) DO UPDATE
              SET source = excluded.source, generation = generation + 1, resource = excluded.resource,
-                 stamp = excluded.stamp, stamped_by = excluded.stamped_by, changed = excluded.changed
+                 stamp = excluded.stamp, node = excluded.node
              RETURNING uid, generation",
         )
         .bind(&*id.hub)
@@ -127,12 +128,17 @@ impl Table {
         .bind(stamp.node)
         .fetch_one(&mut *transaction)
         .await?;
+        if id.kind != ResourceKind::Hub {
+            forget_removal(&mut transaction, &id).await?;
+        }
         let entry =
             Entry::new(Source::Api, row.try_get::<String, _>(0)?, row.try_get::<i64, _>(1)?.cast_unsigned(), resource);
         commit(transaction, before, Arc::new(entry)).await
     }
 
     /// Makes a hub for a client that named it. None: there is one of this name, made by somebody else.
+    ///
+    /// It gets the least stamp that counts, so that it gives way to what an administrator said at the same time elsewhere.
     ///
     /// # Errors
     /// The database failed.
@@ -141,22 +147,25 @@ impl Table {
         let uid = new_uid()?;
         let mut transaction = self.begin().await?;
         let before = revision(&mut transaction).await?;
-        let stamp = next_stamp(&mut transaction, self.node).await?;
-        let inserted = sqlx::query(
-            "INSERT INTO settings (hub, kind, name, source, uid, generation, resource, stamp, stamped_by, changed)
-             VALUES (?, 'Hub', ?, 'dynamic', ?, 1, ?, ?, ?, (SELECT revision FROM settings_revision) + 1)
-             ON CONFLICT DO NOTHING",
+        if find(&mut transaction, &resource.id()).await?.is_some() {
+            return Ok(Change { before, after: before, done: None });
+        }
+        self.begin_hub(&mut transaction, hub, false).await?;
+        let least = removal(&mut transaction, hub).await?.map_or(0, |removed| removed.ms + 1);
+        sqlx::query(
+            "INSERT INTO settings (hub, kind, name, source, uid, generation, resource, stamp, node)
+             VALUES (?, 'Hub', ?, 'dynamic', ?, 1, ?, ?, ?)",
         )
         .bind(hub)
         .bind(hub)
         .bind(&uid)
         .bind(json(&resource)?)
-        .bind(stamp.ms)
-        .bind(stamp.node)
+        .bind(least)
+        .bind(self.node)
         .execute(&mut *transaction)
         .await?;
-        let entry = (inserted.rows_affected() > 0).then(|| Arc::new(Entry::new(Source::Dynamic, uid, 1, resource)));
-        commit(transaction, before, entry).await
+        see(&mut transaction, least).await?;
+        commit(transaction, before, Some(Arc::new(Entry::new(Source::Dynamic, uid, 1, resource)))).await
     }
 
     /// Removes a resource; with a hub, everything of that hub, so that a later one of the same name inherits nothing.
@@ -166,7 +175,6 @@ impl Table {
     pub async fn remove(&self, id: &ResourceId) -> Result<Change<()>, WriteError> {
         let mut transaction = self.begin().await?;
         let before = revision(&mut transaction).await?;
-        let stamp = next_stamp(&mut transaction, self.node).await?;
         let removed = sqlx::query("DELETE FROM settings WHERE hub = ? AND kind = ? AND name = ?")
             .bind(&*id.hub)
             .bind(id.kind.name())
@@ -176,17 +184,104 @@ impl Table {
         if removed.rows_affected() == 0 {
             return Err(WriteError::NotFound(id.clone()));
         }
-        bury(&mut transaction, &id.hub, id.kind.name(), &id.name, stamp).await?;
         if id.kind == ResourceKind::Hub {
-            sqlx::query("DELETE FROM settings WHERE hub = ?").bind(&*id.hub).execute(&mut *transaction).await?;
+            self.remove_hub(&mut transaction, &id.hub).await?;
+        } else {
+            let stamp = self.stamp(&mut transaction).await?;
+            remember_removal(&mut transaction, (&id.hub, id.kind.name(), &id.name), stamp).await?;
         }
+        forget_old_removals(&mut transaction).await?;
         commit(transaction, before, ()).await
+    }
+
+    /// A hub made anew begins empty, also where what was set for an earlier one arrives late.
+    async fn begin_hub(&self, connection: &mut SqliteConnection, hub: &str, by_hand: bool) -> sqlx::Result<()> {
+        let count = sqlx::query_scalar("SELECT COUNT(*) FROM settings WHERE hub = ?");
+        let homeless: i64 = count.bind(hub).fetch_one(&mut *connection).await?;
+        if homeless > 0 || (by_hand && removal(connection, hub).await?.is_some()) {
+            self.remove_hub(connection, hub).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything of a hub, and what is remembered of it besides.
+    async fn remove_hub(&self, connection: &mut SqliteConnection, hub: &str) -> sqlx::Result<()> {
+        sqlx::query("DELETE FROM settings WHERE hub = ?").bind(hub).execute(&mut *connection).await?;
+        sqlx::query("DELETE FROM settings_removed WHERE hub = ? AND kind <> 'Hub'")
+            .bind(hub)
+            .execute(&mut *connection)
+            .await?;
+        let stamp = self.stamp(connection).await?;
+        remember_removal(connection, (hub, ResourceKind::Hub.name(), hub), stamp).await
     }
 
     /// Locks the file for writing at once: one that reads first and writes later may find that it can't.
     pub(super) async fn begin(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
         self.pool.begin_with("BEGIN IMMEDIATE").await
     }
+
+    /// For a write that is later than all that was seen here.
+    async fn stamp(&self, connection: &mut SqliteConnection) -> sqlx::Result<Stamp> {
+        let ms = sqlx::query_scalar("UPDATE settings_revision SET clock = MAX(clock + 1, ?) RETURNING clock")
+            .bind(clock::now().unix_ms.cast_signed())
+            .fetch_one(connection)
+            .await?;
+        Ok(Stamp { ms, node: self.node })
+    }
+}
+
+/// Later writes here get greater stamps than this.
+pub(super) async fn see(connection: &mut SqliteConnection, ms: i64) -> sqlx::Result<()> {
+    sqlx::query("UPDATE settings_revision SET clock = MAX(clock, ?)").bind(ms).execute(connection).await?;
+    Ok(())
+}
+
+/// When the last hub of this name was removed, if that is remembered.
+async fn removal(connection: &mut SqliteConnection, hub: &str) -> sqlx::Result<Option<Stamp>> {
+    let query = sqlx::query("SELECT stamp, node FROM settings_removed WHERE hub = ? AND kind = 'Hub' AND name = ?");
+    let row = query.bind(hub).bind(hub).fetch_optional(connection).await?;
+    row.map(|row| Ok(Stamp { ms: row.try_get("stamp")?, node: row.try_get("node")? })).transpose()
+}
+
+pub(super) async fn remember_removal(
+    connection: &mut SqliteConnection,
+    (hub, kind, name): (&str, &str, &str),
+    stamp: Stamp,
+) -> sqlx::Result<()> {
+    let insert = sqlx::query(
+        "INSERT INTO settings_removed (hub, kind, name, stamp, node) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (hub, kind, name) DO UPDATE SET stamp = excluded.stamp, node = excluded.node",
+    );
+    insert.bind(hub).bind(kind).bind(name).bind(stamp.ms).bind(stamp.node).execute(connection).await?;
+    Ok(())
+}
+
+/// The resource is there again.
+async fn forget_removal(connection: &mut SqliteConnection, id: &ResourceId) -> sqlx::Result<()> {
+    let delete = sqlx::query("DELETE FROM settings_removed WHERE hub = ? AND kind = ? AND name = ?");
+    delete.bind(&*id.hub).bind(id.kind.name()).bind(&*id.name).execute(connection).await?;
+    Ok(())
+}
+
+/// Removals of which all nodes know by now, and those beyond the bound.
+pub(super) async fn forget_old_removals(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM settings_removed WHERE stamp < ?")
+        .bind(oldest_removal())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "DELETE FROM settings_removed
+         WHERE stamp <= (SELECT stamp FROM settings_removed ORDER BY stamp DESC LIMIT 1 OFFSET ?)",
+    )
+    .bind(REMOVALS_MAX)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The stamp from which on removals are remembered.
+pub(super) fn oldest_removal() -> i64 {
+    clock::now().unix_ms.cast_signed() - REMOVALS_KEPT_MS
 }
 
 /// A row as it is compared with.
@@ -230,19 +325,29 @@ async fn commit<T>(mut transaction: Transaction<'_, Sqlite>, before: i64, done: 
 fn decode(row: &SqliteRow) -> sqlx::Result<Result<Entry, Unreadable>> {
     let (hub, kind, name): (String, String, String) = (row.try_get("hub")?, row.try_get("kind")?, row.try_get("name")?);
     let (source, uid): (String, String) = (row.try_get("source")?, row.try_get("uid")?);
-    let generation = row.try_get::<i64, _>("generation")?.cast_unsigned();
     let json: String = row.try_get("resource")?;
-    let id = ResourceKind::from_name(&kind).map(|kind| ResourceId::new(kind, &*hub, &*name));
-    let entry = usable(&json, id.as_ref())
-        .and_then(|resource| {
-            let source = Source::from_name(&source).ok_or("its source is unknown")?;
-            Ok(Entry::new(source, uid, generation, resource))
-        })
-        .map_err(|reason| Unreadable { hub: hub.into(), row: format!("{kind} {name}"), reason });
-    Ok(entry)
+    Ok(entry_of((&hub, &kind, &name), &source, &uid, row.try_get("generation")?, &json).map_err(|reason| Unreadable {
+        hub: hub.as_str().into(),
+        row: format!("{kind} {name}"),
+        reason,
+    }))
 }
 
-pub(super) fn usable(json: &str, id: Option<&ResourceId>) -> Result<Resource, &'static str> {
+/// What a row says, if this version can use it.
+pub(super) fn entry_of(
+    (hub, kind, name): (&str, &str, &str),
+    source: &str,
+    uid: &str,
+    generation: i64,
+    json: &str,
+) -> Result<Entry, &'static str> {
+    let id = ResourceKind::from_name(kind).map(|kind| ResourceId::new(kind, hub, name));
+    let resource = usable(json, id.as_ref())?;
+    let source = Source::from_name(source).ok_or("its source is unknown")?;
+    Ok(Entry::new(source, uid, generation.cast_unsigned(), resource))
+}
+
+fn usable(json: &str, id: Option<&ResourceId>) -> Result<Resource, &'static str> {
     let resource: Resource = serde_json::from_str(json).map_err(|_| "its content is not that of its kind")?;
     if Some(&resource.id()) != id {
         return Err("its content is about another resource");

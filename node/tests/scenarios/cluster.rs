@@ -294,35 +294,89 @@ async fn who_has_another_secret_is_no_member() {
     drop(stranger);
 }
 
+impl Nodes {
+    /// What an administrator asks of a node. Returns the status.
+    async fn ask(&self, index: usize, method: Method, path: &str, body: Value) -> u16 {
+        Call::new(self.admins[index], method, path).token(TOKEN).send(body).await.status
+    }
+
+    async fn set_hub(&self, index: usize, hub: &str) {
+        let spec = json!({"defaultPublic": true, "allowAnonymous": true});
+        assert_eq!(self.ask(index, Method::PUT, &format!("/v1/hubs/{hub}"), spec).await, 200);
+    }
+
+    async fn remove_hub(&self, index: usize, hub: &str) {
+        assert_eq!(self.ask(index, Method::DELETE, &format!("/v1/hubs/{hub}"), json!({})).await, 204);
+    }
+
+    /// Waits until all that run serve the same settings, and these hubs besides the one of the file. Each also knows it
+    /// of the others.
+    async fn all_have(&self, hubs: &[&str]) {
+        let hubs: Vec<_> = hubs.iter().copied().chain(["shop"]).collect();
+        eventually(async || {
+            let mut revisions = Vec::new();
+            for index in (0..self.running.len()).filter(|index| self.running[*index].is_some()) {
+                let call = Call::new(self.admins[index], Method::GET, "/v1/hubs").token(TOKEN);
+                let page = call.answer().await.body;
+                let served = page["items"].as_array().unwrap();
+                if served.iter().map(|hub| text(&hub["name"])).ne(hubs.iter().map(ToString::to_string)) {
+                    return false;
+                }
+                let status = self.status(index).await;
+                revisions.push(status["revision"].clone());
+                let others = status["nodes"].as_array().unwrap().iter().filter(|node| node["linked"] == true);
+                revisions.extend(others.map(|node| node["revision"].clone()));
+            }
+            let count = self.running.iter().flatten().count();
+            revisions.len() == count * count && revisions.windows(2).all(|two| two[0] == two[1])
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn what_an_administrator_sets_at_one_node_is_served_by_all() {
+    let nodes = Nodes::start(3).await;
+    nodes.set_hub(0, "bank").await;
+    nodes.all_have(&["bank"]).await;
+    // What came from one node may be changed at another.
+    let rules = "/v1/hubs/bank/channel-rules/open";
+    assert_eq!(nodes.ask(1, Method::PUT, rules, json!({"presence": true})).await, 200);
+    eventually(async || nodes.ask(2, Method::GET, rules, json!({})).await == 200).await;
+    nodes.all_have(&["bank"]).await;
+    assert_eq!(nodes.ask(2, Method::DELETE, rules, json!({})).await, 204);
+    eventually(async || nodes.ask(0, Method::GET, rules, json!({})).await == 404).await;
+    // Clients find it everywhere.
+    for process in nodes.running.iter().flatten() {
+        let mut client = process.connect("bank").await;
+        assert_eq!(client.publish("a", "x").await["success"], true);
+    }
+    nodes.remove_hub(1, "bank").await;
+    nodes.all_have(&[]).await;
+    // Many at once, at all nodes.
+    let names: Vec<_> = (10..40).map(|number| format!("hub{number}")).collect();
+    futures_util::future::join_all(names.iter().enumerate().map(|(at, hub)| nodes.set_hub(at % 3, hub))).await;
+    nodes.all_have(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn settings_that_change_while_a_node_is_away_reach_it_when_it_is_back() {
     let mut nodes = Nodes::start(3).await;
-    let call = |index: usize, method, path: &str| Call::new(nodes.admins[index], method, path).token(TOKEN);
-    let spec = json!({"defaultPublic": true, "allowAnonymous": true});
-    assert_eq!(call(0, Method::PUT, "/v1/hubs/bank").send(&spec).await.status, 200);
-    for index in 1..3 {
-        eventually(async || call(index, Method::GET, "/v1/hubs/bank").answer().await.status == 200).await;
-    }
-    let revisions = async |indices: &[usize]| {
-        let mut revisions = Vec::new();
-        for index in indices {
-            revisions.push(nodes.status(*index).await["revision"].clone());
-        }
-        revisions.dedup();
-        revisions.len()
-    };
-    eventually(async || revisions(&[0, 1, 2]).await == 1).await;
-    assert_eq!(call(1, Method::DELETE, "/v1/hubs/bank").answer().await.status, 204);
-    for index in [0, 2] {
-        eventually(async || call(index, Method::GET, "/v1/hubs/bank").answer().await.status == 404).await;
-    }
-    // What is set while a node is away reaches it when it comes back.
+    nodes.set_hub(0, "bank").await;
+    nodes.set_hub(0, "club").await;
+    nodes.all_have(&["bank", "club"]).await;
     nodes.stop(2).await;
-    let call = |index: usize, method, path: &str| Call::new(nodes.admins[index], method, path).token(TOKEN);
-    assert_eq!(call(0, Method::PUT, "/v1/hubs/later").send(&spec).await.status, 200);
+    nodes.set_hub(0, "later").await;
+    nodes.remove_hub(1, "bank").await;
+    nodes.all_have(&["club", "later"]).await;
     nodes.running[2] = Some(nodes.run(2, SECRET).await);
-    let call = |index: usize, method, path: &str| Call::new(nodes.admins[index], method, path).token(TOKEN);
-    eventually(async || call(2, Method::GET, "/v1/hubs/later").answer().await.status == 200).await;
+    nodes.all_have(&["club", "later"]).await;
+    // So it is with one that has lost its disk.
+    nodes.stop(2).await;
+    nodes.set_hub(1, "more").await;
+    std::fs::remove_dir_all(nodes.folder.path().join("node2")).unwrap();
+    nodes.running[2] = Some(nodes.run(2, SECRET).await);
+    nodes.all_have(&["club", "later", "more"]).await;
 }
 
 #[tokio::test]

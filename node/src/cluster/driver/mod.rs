@@ -1,5 +1,6 @@
 //! The cluster's thread: takes what links, gossip and shards say to the core's views, and carries out what those want.
 
+mod exchange;
 mod nodes;
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use appsockets_core::settings::compile::Compiled;
 use appsockets_core::{
     cluster::{
         view::NodeId,
@@ -17,13 +19,14 @@ use appsockets_core::{
             message::{Effect, Known},
         },
     },
-    settings::compile::Compiled,
     time::Now,
 };
 use appsockets_proto::cluster::{Frame, Goodbye, frame};
+use exchange::Pulls;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use nodes::{Link, Nodes, Try};
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep_until, timeout, timeout_at},
@@ -33,7 +36,7 @@ use super::{
     codec,
     gossip::{Facts, Gossip, Heard, resolve},
     handle::{Control, Status},
-    link::{self, Failure, LinkEvent, Local, Outgoing, Peer},
+    link::{self, Failure, LinkEvent, Local, Outgoing, Peer, Pulled},
     mail::{ClusterMail, Workers},
 };
 use crate::edge::clock;
@@ -65,6 +68,10 @@ pub struct Parts {
     pub control: mpsc::Receiver<Control>,
     pub events: mpsc::Receiver<LinkEvent>,
     pub status: watch::Sender<Arc<Status>>,
+    /// Where work is done that takes long.
+    pub runtime: Handle,
+    /// How often settings of others that differ are read.
+    pub settings_interval_ms: u64,
 }
 
 pub struct Driver {
@@ -75,12 +82,15 @@ pub struct Driver {
     workers: Workers,
     gossip: Gossip,
     heard: watch::Receiver<Arc<[Heard]>>,
-    settings: watch::Receiver<Arc<Compiled>>,
     seeds: Vec<String>,
     beacons: bool,
     control: mpsc::Receiver<Control>,
     events: mpsc::Receiver<LinkEvent>,
     status: watch::Sender<Arc<Status>>,
+    settings: watch::Receiver<Arc<Compiled>>,
+    settings_interval_ms: u64,
+    pulls: Pulls,
+    runtime: Handle,
     tasks: JoinSet<Done>,
     /// What the views want done, in order.
     wanted: VecDeque<Effect>,
@@ -108,19 +118,34 @@ pub struct Driver {
 enum Done {
     Tried { id: NodeId, outcome: Result<Option<Peer>, Failure> },
     Sought(Vec<Peer>),
-    SettingsRead { id: NodeId, outcome: Result<i64, Failure> },
+    Pulled { id: NodeId, outcome: Result<Pulled, Failure> },
 }
 
 impl Driver {
     pub fn new(parts: Parts) -> Driver {
-        let Parts { local, views, workers, gossip, seeds, beacons, control, events, status } = parts;
+        let Parts {
+            local,
+            views,
+            workers,
+            gossip,
+            seeds,
+            beacons,
+            control,
+            events,
+            status,
+            runtime,
+            settings_interval_ms,
+        } = parts;
         let now = clock::now();
         let me = local.me;
         Driver {
             heard: gossip.heard(),
-            settings: local.settings.subscribe(),
             nodes: Nodes::new(me),
             me,
+            settings: local.settings.subscribe(),
+            settings_interval_ms,
+            pulls: Pulls::default(),
+            runtime,
             local,
             views,
             workers,
@@ -162,7 +187,6 @@ impl Driver {
             }
             let now = clock::now();
             self.reach(now);
-            self.read_settings(now);
             self.mail_waits = !self.workers.flush();
             if self.dissolved {
                 return;
@@ -192,11 +216,8 @@ impl Driver {
             biased;
             control = self.control.recv() => return self.take_control(control?),
             () = sleep_until(due) => self.pulse(clock::now()),
-            Ok(()) = self.settings.changed() => {
-                self.say_hello();
-                self.tell_views(clock::now());
-            }
             Ok(()) = self.heard.changed() => self.take_gossip(clock::now()),
+            Ok(()) = self.settings.changed() => self.settings_changed(clock::now()),
             Some(done) = self.tasks.join_next() => {
                 if let Ok(done) = done {
                     self.take_done(clock::now(), done);
@@ -222,6 +243,7 @@ impl Driver {
         }
         self.nodes.tidy(now.mono_ms, self.views.view().map(|view| &**view), |id| self.views.is_gone(id));
         self.tell_views(now);
+        self.pull(now);
         self.seek(now);
         self.show(now);
     }
@@ -302,7 +324,9 @@ impl Driver {
         // Who is known is heard before a cluster is founded.
         self.tell_views(now);
         self.views(now, |views, effects| views.link_up(now, peer.id, effects));
+        self.say_hello_to(peer.id);
         self.tell_views(now);
+        self.settings_told(now, peer.id);
     }
 
     fn link_down(&mut self, now: Now, from: NodeId, link: u64) {
@@ -335,6 +359,7 @@ impl Driver {
                 {
                     self.nodes.met(now, &peer);
                     self.tell_views(now);
+                    self.settings_told(now, from);
                 }
             }
             None => {}
@@ -443,17 +468,6 @@ impl Driver {
         }
     }
 
-    /// Reads the settings of those who serve others than this node.
-    fn read_settings(&mut self, now: Now) {
-        let own = self.local.settings.current().revision.to_string();
-        for (id, address, after) in self.nodes.settings_due(now.mono_ms, &own) {
-            let local = self.local.clone();
-            self.tasks.spawn(async move {
-                Done::SettingsRead { id, outcome: link::pull_settings(&local, address, after).await }
-            });
-        }
-    }
-
     /// Tries to reach those that are to be reached.
     fn reach(&mut self, now: Now) {
         for (id, address, how) in self.nodes.due(now.mono_ms, |id| self.views.is_gone(id)) {
@@ -478,14 +492,7 @@ impl Driver {
                 }
                 self.tell_views(now);
             }
-            Done::SettingsRead { id, outcome } => {
-                if let Err(failure) = &outcome {
-                    tracing::warn!(node = id.node, %failure, "its settings were not read");
-                }
-                if let Some(node) = self.nodes.get_mut(id) {
-                    node.settings_read(now.mono_ms, outcome.ok());
-                }
-            }
+            Done::Pulled { id, outcome } => self.pulled(now, id, &outcome),
             Done::Tried { id, outcome } => {
                 let Some(node) = self.nodes.get_mut(id) else { return };
                 node.tried(now.mono_ms, outcome.is_ok());

@@ -26,8 +26,6 @@ const LOST_MS: u64 = 10_000;
 /// The longest time between two attempts to reach a node.
 const RETRY_MS_MAX: u64 = 300;
 const RETRY_MS_MIN: u64 = 10;
-/// How often settings that stay different are read again, in case that something was missed.
-const SETTINGS_MS: u64 = 5_000;
 
 #[derive(Debug, Default)]
 pub struct Node {
@@ -49,17 +47,8 @@ pub struct Node {
     trying: bool,
     failures: u32,
     next_try_ms: u64,
-    /// How far its database of settings was read, whether it is being read, and when to look again.
-    settings: SettingsRead,
     /// Since when there is no sign of life.
     dead_since_ms: Option<u64>,
-}
-
-#[derive(Debug, Default)]
-struct SettingsRead {
-    reached: i64,
-    reading: bool,
-    next_ms: u64,
 }
 
 /// What gossip says of a node's life. It takes a while until it has heard enough of a new node to say that it lives.
@@ -109,6 +98,12 @@ impl Nodes {
         self.others.values().filter_map(|node| node.link.as_ref())
     }
 
+    /// Those with a link, where they are reached, and which settings they say that they serve.
+    pub fn serving(&self) -> impl Iterator<Item = (NodeId, SocketAddr, &str)> {
+        let linked = self.others.iter().filter(|(_, node)| node.link.is_some() && !node.revision.is_empty());
+        linked.filter_map(|(id, node)| Some((*id, node.address?, node.revision.as_str())))
+    }
+
     pub fn ids(&self) -> impl Iterator<Item = NodeId> {
         self.others.keys().copied()
     }
@@ -127,7 +122,7 @@ impl Nodes {
         let now_ms = now.mono_ms;
         let node = self.others.entry(peer.id).or_insert_with(|| Node::first_heard_of(now));
         (node.address, node.core, node.leaving) = (Some(peer.address), peer.core, peer.leaving);
-        node.serves(now_ms, &peer.revision);
+        node.revision.clone_from(&peer.revision);
         node.met_ms = Some(now_ms);
         node.next_try_ms = node.next_try_ms.min(now_ms);
     }
@@ -154,7 +149,10 @@ impl Nodes {
             }
             (node.core, node.leaving, node.view) = (facts.core, facts.leaving, facts.view);
             node.unreachable.clone_from(&facts.unreachable);
-            node.serves(now_ms, &facts.revision);
+            // On a link it says so itself, and sooner.
+            if node.link.is_none() {
+                node.revision.clone_from(&facts.revision);
+            }
             node.version.clone_from(&facts.version);
         }
         let named: BTreeSet<_> = heard.iter().map(|heard| heard.id).collect();
@@ -221,19 +219,6 @@ impl Nodes {
         due
     }
 
-    /// Whose settings differ from those that this node serves, and are to be read now: from where, and after what.
-    pub fn settings_due(&mut self, now_ms: u64, own: &str) -> Vec<(NodeId, SocketAddr, i64)> {
-        let mut due = Vec::new();
-        for (id, node) in self.others.iter_mut().filter(|(_, node)| node.link.is_some() && node.revision != own) {
-            let settings = &mut node.settings;
-            if let Some(address) = node.address.filter(|_| !settings.reading && settings.next_ms <= now_ms) {
-                settings.reading = true;
-                due.push((*id, address, settings.reached));
-            }
-        }
-        due
-    }
-
     /// When [`Nodes::due`] has something next.
     pub fn next_try_ms(&self, now_ms: u64, is_gone: impl Fn(NodeId) -> bool) -> Option<u64> {
         let waits = |id: NodeId, node: &Node| node.address.is_some() && node.is_to_be_reached(now_ms) && !is_gone(id);
@@ -278,22 +263,6 @@ impl Node {
         self.link.is_none() && !self.trying && lately
     }
 
-    /// It serves these settings. New ones are read at once.
-    fn serves(&mut self, now_ms: u64, revision: &str) {
-        if !revision.is_empty() && self.revision != revision {
-            revision.clone_into(&mut self.revision);
-            self.settings.next_ms = now_ms;
-        }
-    }
-
-    /// Its settings were read up to there; none if that failed.
-    pub fn settings_read(&mut self, now_ms: u64, reached: Option<i64>) {
-        let settings = &mut self.settings;
-        settings.reading = false;
-        settings.reached = reached.unwrap_or(settings.reached);
-        settings.next_ms = settings.next_ms.max(now_ms + SETTINGS_MS);
-    }
-
     /// The attempt is over.
     pub fn tried(&mut self, now_ms: u64, reached: bool) {
         self.trying = false;
@@ -322,10 +291,10 @@ impl Node {
 mod tests {
     use appsockets_core::{cluster::view::NodeId, time::Now};
 
-    use super::{LOST_MS, MET_MS, Nodes, RETRY_MS_MAX, SETTINGS_MS, Try};
+    use super::{LOST_MS, MET_MS, Nodes, RETRY_MS_MAX, Try};
     use crate::cluster::{
         gossip::{Facts, Heard},
-        link::{Outgoing, Peer},
+        link::Peer,
     };
 
     const ME: NodeId = NodeId { node: 2, generation: 1 };
@@ -399,20 +368,5 @@ mod tests {
         nodes.heard(now(5), &[heard(3, true)]);
         nodes.heard(now(6), &[]);
         assert_eq!(alive(&nodes, 6), [] as [u64; 0], "gossip no longer names it");
-    }
-
-    #[test]
-    fn settings_that_differ_are_read_at_once_and_again_later() {
-        let mut nodes = Nodes::new(ME);
-        nodes.met(now(0), &peer(3));
-        let id = peer(3).id;
-        assert!(nodes.settings_due(0, "own").is_empty(), "there is no link");
-        nodes.get_mut(id).unwrap().linked(super::Link { outgoing: Outgoing::new(), shards: 1 });
-        assert_eq!(nodes.settings_due(0, "own"), [(id, peer(3).address, 0)]);
-        assert!(nodes.settings_due(0, "own").is_empty(), "one at a time");
-        nodes.get_mut(id).unwrap().settings_read(10, Some(7));
-        assert!(nodes.settings_due(10, "own").is_empty());
-        assert_eq!(nodes.settings_due(10 + SETTINGS_MS, "own"), [(id, peer(3).address, 7)]);
-        assert!(nodes.settings_due(99_999, "new").is_empty(), "they are the same");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use appsockets_proto::cluster::{ReadSettingsRequest, frame, peer_client::PeerClient};
+use appsockets_proto::cluster::{frame, peer_client::PeerClient};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 use tonic::{
@@ -12,12 +12,10 @@ use tonic::{
 
 use super::{
     HELLO_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, Local, MESSAGE_BYTES_MAX, Outgoing, Peer, WINDOW_BYTES,
-    outgoing::Sending, receive, settings,
+    outgoing::Sending, receive,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long another node may take to tell all its settings.
-const SETTINGS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a node was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +31,10 @@ pub enum Failure {
     Transport(#[from] tonic::transport::Error),
     #[error("no answer in time")]
     Silent,
+    #[error("somebody else is there now")]
+    Replaced,
     #[error("the database of settings failed: {0}")]
-    Database(sqlx::Error),
+    Database(#[from] sqlx::Error),
 }
 
 /// Makes this node known to another, and learns who that is.
@@ -61,18 +61,7 @@ pub async fn dial(local: &Arc<Local>, address: SocketAddr) -> Result<(), Failure
     Ok(())
 }
 
-/// Takes over what has changed in another node's settings since that revision of its database. Returns the one that it
-/// has come to.
-pub async fn pull_settings(local: &Local, address: SocketAddr, after: i64) -> Result<i64, Failure> {
-    let mut client = client(address).await?;
-    let call = client.read_settings(authorized(local, ReadSettingsRequest { after }));
-    let answer = timeout(SETTINGS_TIMEOUT, call).await.map_err(|_| Failure::Silent)??.into_inner();
-    let rows = answer.settings.into_iter().map(settings::heard).collect();
-    local.settings.merge(rows).await.map_err(Failure::Database)?;
-    Ok(answer.revision)
-}
-
-fn authorized<T>(local: &Local, message: T) -> Request<T> {
+pub(super) fn authorized<T>(local: &Local, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", local.bearer.clone());
     request
@@ -88,7 +77,7 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
 }
 
 /// On a connection of its own, which is not made again when it breaks: that it broke is to be known.
-async fn client(address: SocketAddr) -> Result<PeerClient<Channel>, Failure> {
+pub(super) async fn client(address: SocketAddr) -> Result<PeerClient<Channel>, Failure> {
     let tcp = connect(address).await?;
     tcp.set_nodelay(true).map_err(Failure::Unreachable)?;
     let mut once = Some(TokioIo::new(tcp));

@@ -24,9 +24,10 @@ use appsockets_proto::cluster::{Frame, Frames, Hello, frame};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming, metadata::AsciiMetadataValue};
 
-pub use dial::{Failure, announce, dial, pull_settings};
+pub use dial::{Failure, announce, dial};
 pub use outgoing::Outgoing;
 pub use service::serve;
+pub use settings::{Pulled, pull};
 
 use super::codec::PROTOCOL;
 use crate::settings::Settings;
@@ -79,7 +80,7 @@ pub struct Peer {
     pub core: bool,
     pub leaving: bool,
     pub shards: u32,
-    /// The settings that it serves.
+    /// Which settings it serves.
     pub revision: String,
 }
 

@@ -101,12 +101,6 @@ impl PeerService for Service {
         request: Request<ReadSettingsRequest>,
     ) -> Result<Response<ReadSettingsResponse>, Status> {
         self.admit(&request)?;
-        let failed = |error| {
-            tracing::error!(%error, "the settings can't be read for another node");
-            Status::internal("The database of settings failed.")
-        };
-        let changes = self.local.settings.changes(request.get_ref().after).await.map_err(failed)?;
-        let settings = changes.rows.into_iter().map(settings::told).collect();
-        Ok(Response::new(ReadSettingsResponse { settings, revision: changes.revision }))
+        settings::answer(&self.local, request.get_ref().after).await.map(Response::new)
     }
 }

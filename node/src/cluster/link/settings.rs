@@ -1,27 +1,86 @@
-//! Settings as they travel.
+//! Settings, from one node's database to another's.
 
-use appsockets_proto::cluster::{Setting, SettingContent};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::settings::exchange::{Content, Row, Stamp};
+use appsockets_core::cluster::view::NodeId;
+use appsockets_proto::cluster::{self as wire, ReadSettingsRequest, ReadSettingsResponse, Setting};
+use tokio::time::timeout;
+use tonic::Status;
 
-pub fn told(row: Row) -> Setting {
-    let Row { hub, kind, name, stamp: Stamp { ms, node }, content } = row;
-    let content = content.map(|Content { source, uid, generation, resource }| SettingContent {
-        source,
-        uid,
-        generation,
-        resource,
-    });
-    Setting { hub, kind, name, stamp_ms: ms, stamp_node: node, content }
+use super::{
+    Local,
+    dial::{Failure, authorized, client},
+};
+use crate::settings::exchange::{Content, Item, Stamp};
+
+/// How long a node may take for one page.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is read before it is merged, in bytes. Then it goes on with the next pull.
+const PULL_BYTES_MAX: usize = 64 << 20;
+
+/// How far a node's settings have been taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// From where to read next time.
+    pub reached: i64,
+    /// There is more, for the next pull.
+    pub more: bool,
+    /// Something could not be used, and is read again.
+    pub refused: bool,
 }
 
-pub fn heard(setting: Setting) -> Row {
-    let Setting { hub, kind, name, stamp_ms, stamp_node, content } = setting;
-    let content = content.map(|SettingContent { source, uid, generation, resource }| Content {
-        source,
-        uid,
-        generation,
-        resource,
+/// Takes over what has changed at another node since `after`.
+pub async fn pull(local: Arc<Local>, address: SocketAddr, id: NodeId, after: i64) -> Result<Pulled, Failure> {
+    let mut client = client(address).await?;
+    let (mut reached, mut more, mut bytes) = (after, true, 0);
+    let mut items: Vec<Item> = Vec::new();
+    // All pages first: a hub must not be there for a moment without the rules that follow in a later page.
+    while more && bytes < PULL_BYTES_MAX {
+        let call = client.read_settings(authorized(&local, ReadSettingsRequest { after: reached }));
+        let page = timeout(PAGE_TIMEOUT, call).await.map_err(|_| Failure::Silent)??.into_inner();
+        if (NodeId { node: page.node, generation: page.generation }) != id {
+            return Err(Failure::Replaced);
+        }
+        // Who has no more to say but says so gets no second chance to say it.
+        more = page.more && page.reached > reached;
+        reached = page.reached;
+        let page = page.settings.into_iter().map(item);
+        items.extend(page.inspect(|item| bytes += item.weight()));
+    }
+    let again = local.settings.merge(items).await?;
+    let reached = again.map_or(reached, |again| reached.min(again - 1));
+    Ok(Pulled { reached, more, refused: again.is_some() })
+}
+
+/// What another node is answered that pulls.
+pub async fn answer(local: &Local, after: i64) -> Result<ReadSettingsResponse, Status> {
+    let page = local.settings.page(after).await.map_err(|error| {
+        tracing::error!(%error, "The database of settings can't be read, so another node does not get them.");
+        Status::unavailable("The database of settings failed.")
+    })?;
+    Ok(ReadSettingsResponse {
+        node: local.me.node,
+        generation: local.me.generation,
+        settings: page.items.into_iter().map(setting).collect(),
+        reached: page.reached,
+        more: page.more,
+    })
+}
+
+fn setting(item: Item) -> Setting {
+    let Item { hub, kind, name, stamp, changed, content } = item;
+    let content = content.map(|content| {
+        let Content { source, uid, generation, resource } = content;
+        wire::Content { source, uid, generation, resource }
     });
-    Row { hub, kind, name, stamp: Stamp { ms: stamp_ms, node: stamp_node }, content }
+    Setting { hub, kind, name, stamp: stamp.ms, node: stamp.node, changed, content }
+}
+
+fn item(setting: Setting) -> Item {
+    let Setting { hub, kind, name, stamp, node, changed, content } = setting;
+    let content = content.map(|content| {
+        let wire::Content { source, uid, generation, resource } = content;
+        Content { source, uid, generation, resource }
+    });
+    Item { hub, kind, name, stamp: Stamp { ms: stamp, node }, changed, content }
 }

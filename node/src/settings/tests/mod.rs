@@ -1,5 +1,7 @@
 //! Settings over a real SQLite database and a real file.
 
+mod exchange;
+
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use appsockets_core::{
