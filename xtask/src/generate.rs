@@ -1,7 +1,7 @@
 //! `cargo xtask generate`: the parts of the documents that follow from the code.
 //!
-//! What the core knows is checked by `cargo xtask lint`. The node's configuration is asked of the node, which takes a
-//! build of it, so there a test of the node sees to it that the document is fresh.
+//! What the core knows is checked by `cargo xtask lint`. The node's configuration is asked of the node and the custom
+//! resources of their package, which takes a build of them, so there tests see to it that the files are fresh.
 
 use std::fs;
 
@@ -29,7 +29,8 @@ pub fn run() -> Result<()> {
             .with_context(|| format!("could not write {}", document.path))?;
         eprintln!("wrote {}", document.path);
     }
-    Ok(())
+    let folder = root::root().join("crds");
+    process::run(process::cargo(["run", "--quiet", "--package", "appsockets-crds", "--"]).arg(folder))
 }
 
 fn configuration(read: impl Fn(&str) -> Result<String>) -> Result<Document> {

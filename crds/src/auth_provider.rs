@@ -1,0 +1,126 @@
+//! How a hub's clients prove who they are.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    reference::{HubRef, SecretKeyRef},
+    status::Status,
+};
+
+/// How a hub's clients prove who they are. A hub has one; a token is tried before the service.
+#[derive(Clone, Debug, PartialEq, CustomResource, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "appsockets.io",
+    version = "v1alpha1",
+    kind = "AuthProvider",
+    namespaced,
+    status = "Status",
+    derive = "PartialEq",
+    category = "appsockets",
+    doc = "How a hub's clients prove who they are. A hub has one; a token is tried before the service."
+)]
+#[cfg_attr(test, kube(cel))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.http) || has(self.jwt)").message("Write `http`, `jwt`, or both."),
+    validation = Rule::new("self.hubRef == oldSelf.hubRef")
+        .message("An auth provider stays with its hub: delete it and make it anew.")
+)]
+pub struct AuthProviderSpec {
+    /// The hub whose clients this is for.
+    pub hub_ref: HubRef,
+    /// The tenant's own service, asked for each `Auth`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSpec>,
+    /// The tenant's own JSON Web Tokens (RFC 7519).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtSpec>,
+}
+
+/// The tenant's own service, asked for each `Auth` with opaque bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpSpec {
+    /// `POST` unless given.
+    #[x_kube(validation = Rule::new("self in ['GET', 'POST', 'PUT', 'PATCH']")
+        .message("Write GET, POST, PUT or PATCH."))]
+    #[schemars(length(max = 10))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// `https://…` or `http://…`.
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^/?#]+')")
+        .message("Write an address that begins with https:// or http:// and a host."))]
+    #[schemars(length(max = 2000))]
+    pub url: String,
+    /// Headers of the request.
+    #[schemars(length(max = 50))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HeaderSpec>,
+    /// For one attempt, in milliseconds; unless given, the node's default.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 600000").message("Write 1 to 600000 milliseconds."))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<i32>,
+}
+
+/// A header of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.value) != has(self.secretKeyRef)")
+    .message("Write either `value` or `secretKeyRef`."))]
+pub struct HeaderSpec {
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9!#$%&*+.^_|~-]+$')")
+        .message("Write the name of a header, without spaces and colons."))]
+    #[schemars(length(max = 100))]
+    pub name: String,
+    /// What everybody may see who can read this resource.
+    #[schemars(length(max = 4000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// A secret value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+}
+
+/// The tenant's own JSON Web Tokens (RFC 7519). Exactly one of the keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "[has(self.secretKeyRef), has(self.publicKey), has(self.jwksUrl)].filter(there, there).size() == 1")
+    .message("Write exactly one of `secretKeyRef`, `publicKey` and `jwksUrl`."))]
+pub struct JwtSpec {
+    /// A shared secret (HS256, HS384, HS512), at least 32 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+    /// A public key in PEM (RS*, PS*, ES*, EdDSA).
+    #[x_kube(validation = Rule::new("self.contains('-----BEGIN PUBLIC KEY-----')")
+        .message("Write a public key in PEM, from -----BEGIN PUBLIC KEY----- on."))]
+    #[schemars(length(max = 10000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+    /// The address of a JSON Web Key Set (RFC 7517).
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^/?#]+')")
+        .message("Write an address that begins with https:// or http:// and a host."))]
+    #[schemars(length(max = 2000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_url: Option<String>,
+    /// The algorithms that are accepted, by their JWA names (RFC 7518); empty: those that fit the key.
+    #[x_kube(validation = Rule::new(
+        "self.all(a, a in ['HS256', 'HS384', 'HS512', 'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'EdDSA'])")
+        .message("Write algorithms by their JWA names: HS256, RS256, ES256, EdDSA and their like."))]
+    #[schemars(length(max = 20), inner(length(max = 20)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub algorithms: Vec<String>,
+    /// Required value of `iss`, if given.
+    #[schemars(length(max = 1000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Required value of `aud`, if given.
+    #[schemars(length(max = 1000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// The claim that holds the user id; `sub` unless given.
+    #[schemars(length(max = 100))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_claim: Option<String>,
+}

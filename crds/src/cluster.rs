@@ -1,0 +1,122 @@
+//! A running cluster of nodes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::status::none_yet;
+
+/// A running cluster of nodes: one StatefulSet, its services, configuration and secrets.
+#[derive(Clone, Debug, PartialEq, CustomResource, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "appsockets.io",
+    version = "v1alpha1",
+    kind = "AppSocketsCluster",
+    namespaced,
+    status = "ClusterStatus",
+    derive = "PartialEq",
+    shortname = "asc",
+    category = "appsockets",
+    doc = "A running cluster of nodes: one StatefulSet, its services, configuration and secrets.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    validation = Rule::new("size(self.metadata.name) <= 40").message("Give the cluster a name of at most 40 characters.")
+)]
+#[cfg_attr(test, kube(cel))]
+#[serde(rename_all = "camelCase")]
+pub struct AppSocketsClusterSpec {
+    /// How many nodes there ought to be.
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 100").message("Write 0 to 100 nodes."))]
+    #[serde(default = "three")]
+    pub replicas: i32,
+    /// The image of the nodes.
+    #[x_kube(validation = Rule::new("size(self) > 0").message("Write the image of the nodes."))]
+    #[schemars(length(max = 500))]
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`; unless given, what Kubernetes takes for such an image.
+    #[x_kube(validation = Rule::new("self in ['Always', 'IfNotPresent', 'Never']")
+        .message("Write Always, IfNotPresent or Never."))]
+    #[schemars(length(max = 20))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<String>,
+    /// Which Kubernetes namespaces may have hubs here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<TenantsSpec>,
+    /// What a node of the cluster may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesSpec>,
+    /// How long sessions are given to connect elsewhere when a node stops, in seconds.
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 600").message("Write 0 to 600 seconds."))]
+    #[serde(default = "ten")]
+    pub drain_seconds: i32,
+    /// Keys of the nodes' configuration beside those that the operator sets, such as `session.rateLimit`, with their
+    /// values as text. A change restarts nodes.
+    #[schemars(length(max = 200))]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
+    /// Whether the operator leaves everything of this cluster as it is, and only tells what it would do.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// Which Kubernetes namespaces may have hubs in a cluster. Its own always may.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.all) && self.all && has(self.namespaces))")
+    .message("Write either `all: true` or `namespaces`."))]
+pub struct TenantsSpec {
+    /// Every namespace may.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// These may.
+    #[schemars(length(max = 1000), inner(length(max = 63)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+}
+
+/// What a node asks of its machine and may use of it, as Kubernetes writes quantities.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourcesSpec {
+    #[schemars(length(max = 10))]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, String>,
+    #[schemars(length(max = 10))]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, String>,
+}
+
+/// What the operator says of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// The generation of the resource that this is about; -1: none yet.
+    #[serde(default = "none_yet")]
+    pub observed_generation: i64,
+    /// Pods of nodes.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Pods whose node is ready.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Selects the pods, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// `Ready`, and where they hold `Reconciling`, `Stalled` and `Paused`.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+fn three() -> i32 {
+    3
+}
+
+fn ten() -> i32 {
+    10
+}
