@@ -16,7 +16,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use appsockets_proto::cluster::{
-    Frame, Frames, Hello, ReadSettingsRequest, ReadSettingsResponse, Shard, frame,
+    Frame, Frames, Hello, ReadHandedRequest, ReadHandedResponse, ReadSettingsRequest, ReadSettingsResponse, Shard,
+    frame,
     peer_client::PeerClient,
     peer_server::{Peer, PeerServer},
 };
@@ -298,5 +299,9 @@ impl Peer for Echoing {
 
     async fn read_settings(&self, _: Request<ReadSettingsRequest>) -> Result<Response<ReadSettingsResponse>, Status> {
         Ok(Response::new(ReadSettingsResponse::default()))
+    }
+
+    async fn read_handed(&self, _: Request<ReadHandedRequest>) -> Result<Response<ReadHandedResponse>, Status> {
+        Ok(Response::new(ReadHandedResponse::default()))
     }
 }

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod http;
 mod nearest;
 pub mod node;
+pub mod operator;
 mod random;
 mod secret;
 pub mod settings;

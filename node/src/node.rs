@@ -23,8 +23,8 @@ use crate::{
     config::Config,
     edge::{self, Connections, Worker, WorkerHandle, clock},
     engine::{Engine, Handles, Hubs, Mail, Shared, Ticket, meters::Meters},
-    http, secret,
-    settings::{self, Settings},
+    http, operator, secret,
+    settings::{self, Settings, handed::Kept},
     store::{self, MessageStore},
     tls::Tls,
 };
@@ -43,6 +43,7 @@ pub struct Node {
     shared: Arc<Shared>,
     admin: Admin,
     listeners: Listeners,
+    operator: Option<operator::Port>,
     tls: Vec<Arc<Tls>>,
     workers: Vec<Worker<Ticket, Mail>>,
     connections: Arc<Connections>,
@@ -97,10 +98,12 @@ impl Node {
         let tls: Vec<_> = client_tls.into_iter().chain(admin_tls.clone()).collect();
         let admin = Admin::new(&config.admin, &shared, &connections, tls.clone());
         let listeners = Listeners::start(&config, &admin, admin_tls).await?;
+        let operator = operator::Port::start(&config.operator, &shared).await?;
         Ok(Node {
             shared,
             admin,
             listeners,
+            operator,
             tls,
             workers,
             connections,
@@ -124,6 +127,11 @@ impl Node {
     /// Where what watches the node connects, if that is another address.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.listeners.metrics.as_ref().map(Server::address)
+    }
+
+    /// Where the operator connects.
+    pub fn operator_address(&self) -> Option<SocketAddr> {
+        self.operator.as_ref().map(operator::Port::address)
     }
 
     /// Serves until `stop` comes, and then until the sessions are gone or their time is up. Fails if a part of the node
@@ -274,6 +282,7 @@ fn settings_options(config: &Config, hubs: Option<PathBuf>, node: u64) -> settin
         dynamic: config.engine.allow_dynamic_hubs.then(|| config.engine.dynamic_hub.clone()),
         dynamic_hubs_max: config.engine.dynamic_hubs_max,
         node,
+        operator: config.operator.listen.map(|_| Kept::new(&config.data, config.cluster.membership.secret_key.bytes())),
         ..settings::Options::default()
     }
 }

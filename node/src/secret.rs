@@ -36,16 +36,20 @@ pub fn read_or_make(folder: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
         Err(error) => return Err(error).with_context(|| format!("{} can't be read", path.display())),
     }
     let secret = format!("{:032x}{:032x}", random::secret(), random::secret()).into_bytes();
-    // Written beside and renamed, so that no half of a secret is ever read.
-    let new = folder.join(format!("{name}.new"));
+    write(&path, &secret)?;
+    Ok(secret)
+}
+
+/// Writes a file that the node's user alone can read. Beside it first and then renamed, so that no half is ever read.
+pub fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let new = path.with_added_extension("new");
     std::fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
         .open(&new)
-        .and_then(|mut file| file.write_all(&secret).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&new, &path))
-        .with_context(|| format!("{} can't be written", path.display()))?;
-    Ok(secret)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&new, path))
+        .with_context(|| format!("{} can't be written", path.display()))
 }

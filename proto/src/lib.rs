@@ -12,3 +12,10 @@ pub mod cluster {
     #![allow(missing_docs)]
     include!(concat!(env!("OUT_DIR"), "/appsockets.cluster.v1.rs"));
 }
+
+/// How the operator tells a node what custom resources say.
+#[cfg(feature = "configuration")]
+pub mod configuration {
+    #![allow(missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/appsockets.configuration.v1.rs"));
+}

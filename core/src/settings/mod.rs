@@ -6,6 +6,7 @@ pub mod hub;
 pub mod object;
 pub mod origin;
 pub mod problem;
+pub mod push;
 pub mod resource;
 pub mod snapshot;
 pub mod validate;

@@ -2,7 +2,7 @@
 
 use appsockets_core::settings::{problem::Problem, resource::Resource};
 
-use super::{Config, TlsConfig, reading::Given};
+use super::{Config, OperatorConfig, TlsConfig, reading::Given};
 
 /// All of it.
 pub fn problems(config: &Config, given: &Given) -> Vec<Problem> {
@@ -38,6 +38,18 @@ pub fn problems(config: &Config, given: &Given) -> Vec<Problem> {
         }
         if config.cluster.name.is_empty() {
             problems.push(Problem::new(named("cluster.name"), "Write a text that is not empty."));
+        }
+    }
+    if config.operator.listen.is_some() {
+        let OperatorConfig { listen: _, certificate, key, authority } = &config.operator;
+        let files = [("certificate", certificate), ("key", key), ("authority", authority)];
+        for (name, _) in files.into_iter().filter(|(_, file)| file.is_none()) {
+            let path = format!("operator.{name}");
+            problems.push(Problem::new(named(&path), "Write the path of a PEM file: `operator.listen` is set."));
+        }
+        if config.cluster.membership.secret_key.bytes().is_empty() && config.cluster.listen.is_none() {
+            let sentence = "Write a text of at least 16 bytes: what the operator says is kept under it.";
+            problems.push(Problem::new(named("cluster.membership.secretKey"), sentence));
         }
     }
     let hub = Resource::Hub { name: "dynamic".to_owned(), spec: config.engine.dynamic_hub.clone() };

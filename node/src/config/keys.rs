@@ -49,6 +49,8 @@ section! {
         pub cluster: ClusterConfig = ClusterConfig::default();
         /// How a node finds the first others of its cluster; from them it learns of all.
         pub discovery: DiscoveryConfig = DiscoveryConfig::default();
+        /// The operator that hands over what custom resources say.
+        pub operator: OperatorConfig = OperatorConfig::default();
     }
 }
 
@@ -256,6 +258,21 @@ section! {
         pub seeds: Vec<String> = Vec::new();
         /// Where this node makes itself known to those of its own network, as `255.255.255.255:7946`; null: nowhere.
         pub broadcast: Option<SocketAddr> = None;
+    }
+}
+
+section! {
+    /// The operator that hands over what custom resources say.
+    pub struct OperatorConfig {
+        /// Where the operator reaches this node; null: there is none. With it, the node is not ready before it has been
+        /// told what to serve, by the operator or by what it was told before its last restart.
+        pub listen: Option<SocketAddr> = None;
+        /// A PEM file: the certificate that this node shows to the operator.
+        pub certificate: Option<PathBuf> = None;
+        /// A PEM file: the private key of the certificate.
+        pub key: Option<PathBuf> = None;
+        /// A PEM file: the certificate of the authority that has signed the operator's, for clients.
+        pub authority: Option<PathBuf> = None;
     }
 }
 

@@ -20,7 +20,8 @@ mod yaml;
 
 pub use keys::{
     AdminConfig, ChannelConfig, ClusterConfig, Config, ConnectionConfig, DiscoveryConfig, EngineConfig, HubConfig,
-    MembershipConfig, MetricsConfig, RpcConfig, SessionConfig, SseConfig, StorageConfig, TlsConfig, WsConfig,
+    MembershipConfig, MetricsConfig, OperatorConfig, RpcConfig, SessionConfig, SseConfig, StorageConfig, TlsConfig,
+    WsConfig,
 };
 use leaves::Leaf;
 use reading::{Given, Reading};

@@ -6,6 +6,7 @@
 mod document;
 pub mod exchange;
 pub mod file;
+pub mod handed;
 mod refusal;
 mod replica;
 mod sources;
@@ -18,7 +19,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -27,8 +28,9 @@ use appsockets_core::{
     channel::is_valid_name,
     settings::{
         compile::Compiled,
-        entry::{Entry, ResourceId, ResourceKind, Source},
+        entry::{Entry, ResourceId, ResourceKind, Revision, Source},
         hub::Hub,
+        push::{Handed, Push, PushRefused, PushStamp},
         resource::{HubSpec, Resource},
         snapshot::Snapshot,
     },
@@ -44,6 +46,7 @@ use tracing::{error, info, warn};
 use self::{
     exchange::{Item, Page, Refused},
     file::Watched,
+    handed::Kept,
     refusal::list,
     replica::Changes,
     sources::Sources,
@@ -67,6 +70,8 @@ pub struct Options {
     pub resources_max: usize,
     /// The number of this node, which tells its writes from those of others.
     pub node: u64,
+    /// Where that is kept which the operator hands over; None: no operator does.
+    pub operator: Option<Kept>,
 }
 
 impl Default for Options {
@@ -79,6 +84,7 @@ impl Default for Options {
             dynamic_hubs_max: 1_000,
             resources_max: 100_000,
             node: 0,
+            operator: None,
         }
     }
 }
@@ -93,6 +99,8 @@ pub struct Settings {
     changes: watch::Sender<Arc<Compiled>>,
     not_made: AtomicU64,
     refused: AtomicU64,
+    /// The operator has handed something over.
+    told: AtomicBool,
 }
 
 /// Items that are merged in one transaction, about: other writers wait for no more.
@@ -116,6 +124,9 @@ impl Settings {
         if let Some(path) = &options.file {
             sources.file = Watched::new(path).read().await.map_err(OpenError::File)?;
         }
+        if let Some(kept) = &options.operator {
+            sources.operator = kept.read();
+        }
         let settings = Settings {
             table: Table::new(pool, options.node),
             options,
@@ -124,6 +135,7 @@ impl Settings {
             changes: watch::Sender::default(),
             not_made: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            told: AtomicBool::new(sources.operator.stamp().is_some()),
         };
         settings.reload(&mut sources).await?;
         settings.publish(&mut sources);
@@ -232,6 +244,71 @@ impl Settings {
     /// How often a hub was not made for a client because there are as many as may be.
     pub fn not_made(&self) -> u64 {
         self.not_made.load(Ordering::Relaxed)
+    }
+
+    /// Takes what the operator says. In force when it returns, and kept for the next start.
+    ///
+    /// # Errors
+    /// It is not later than what is held, or changes something else.
+    pub async fn push(&self, push: Push) -> Result<(), PushRefused> {
+        let mut sources = self.sources.lock().await;
+        let handed = sources.operator.after(push)?;
+        self.take_over(&mut sources, handed).await;
+        Ok(())
+    }
+
+    /// What the operator handed over, for another node that has taken this push last; empty if that is the last one.
+    pub async fn handed_since(&self, held: Option<PushStamp>) -> Vec<u8> {
+        let handed = self.sources.lock().await.operator.clone();
+        match &self.options.operator {
+            Some(kept) if handed.stamp() > held => kept.seal(&handed).unwrap_or_else(|error| {
+                error!(error = format!("{error:#}"), "What the operator handed over can't be given to another node.");
+                Vec::new()
+            }),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes what another node gave, where that is later than what is held. False: it is not of this cluster.
+    pub async fn take_handed(&self, sealed: &[u8]) -> bool {
+        let Some(handed) = self.options.operator.as_ref().and_then(|kept| kept.open(sealed)) else { return false };
+        let mut sources = self.sources.lock().await;
+        if handed.stamp() > sources.operator.stamp() {
+            self.take_over(&mut sources, handed).await;
+        }
+        true
+    }
+
+    async fn take_over(&self, sources: &mut Sources, handed: Handed) {
+        if let Some(kept) = self.options.operator.clone() {
+            let kept = {
+                let handed = handed.clone();
+                tokio::task::spawn_blocking(move || kept.write(&handed)).await
+            };
+            // What is in force matters more than what would be after a restart, when the operator says it again.
+            if let Err(error) = kept.map_err(anyhow::Error::from).and_then(|kept| kept) {
+                error!(error = format!("{error:#}"), "What the operator handed over was not kept for the next start.");
+            }
+        }
+        sources.operator = handed;
+        self.publish(sources);
+        self.told.store(true, Ordering::Relaxed);
+    }
+
+    /// Which push of the operator is in force, and the revision of all that it handed over.
+    pub async fn handed(&self) -> (Option<PushStamp>, Revision) {
+        let sources = self.sources.lock().await;
+        (sources.operator.stamp(), sources.operator.revision())
+    }
+
+    /// Whether an operator hands something over to this node.
+    pub fn has_operator(&self) -> bool {
+        self.options.operator.is_some()
+    }
+
+    /// Whether the node knows what its operator wants; also if there is none.
+    pub fn are_complete(&self) -> bool {
+        !self.has_operator() || self.told.load(Ordering::Relaxed)
     }
 
     /// What has changed in the database since it had this revision; others merge it. It holds secrets.

@@ -7,6 +7,7 @@ use std::{
 
 use appsockets_core::settings::{
     entry::{Entry, ResourceId, ResourceKind, Source},
+    push::Handed,
     snapshot::Snapshot,
 };
 use tracing::error;
@@ -20,6 +21,7 @@ use super::{
 /// What each source last said, and what follows from it.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
+    pub(super) operator: Handed,
     pub(super) file: Vec<Arc<Entry>>,
     pub(super) database: BTreeMap<ResourceId, Arc<Entry>>,
     /// The revision of the database that `database` holds.
@@ -76,7 +78,7 @@ impl Sources {
 
     /// Puts together what all sources say.
     pub(super) fn merge(&mut self) {
-        let entries = self.file.iter().chain(self.database.values()).cloned();
+        let entries = self.operator.entries().chain(&self.file).chain(self.database.values()).cloned();
         self.snapshot = Snapshot::from_sources(entries);
     }
 }

@@ -73,7 +73,7 @@ impl Driver {
         let mut running = self.pulls.0.values().filter(|pull| pull.running).count();
         for (id, address, revision) in self.nodes.serving() {
             let pull = self.pulls.0.entry(id).or_default();
-            if *revision == mine {
+            if *revision == mine && self.local.settings.are_complete() {
                 pull.has_spoken = false;
             } else if running < PULLS_MAX && pull.is_due(now.mono_ms) {
                 running += 1;

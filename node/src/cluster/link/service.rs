@@ -6,7 +6,7 @@ use std::{
 };
 
 use appsockets_proto::cluster::{
-    Frames, Hello, ReadSettingsRequest, ReadSettingsResponse, frame,
+    Frames, Hello, ReadHandedRequest, ReadHandedResponse, ReadSettingsRequest, ReadSettingsResponse, frame,
     peer_server::{Peer as PeerService, PeerServer},
 };
 use futures_util::{Stream, StreamExt};
@@ -102,5 +102,10 @@ impl PeerService for Service {
     ) -> Result<Response<ReadSettingsResponse>, Status> {
         self.admit(&request)?;
         settings::answer(&self.local, request.get_ref().after).await.map(Response::new)
+    }
+
+    async fn read_handed(&self, request: Request<ReadHandedRequest>) -> Result<Response<ReadHandedResponse>, Status> {
+        self.admit(&request)?;
+        Ok(Response::new(settings::handed(&self.local, request.get_ref()).await))
     }
 }

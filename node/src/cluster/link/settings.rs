@@ -2,10 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use appsockets_core::cluster::view::NodeId;
-use appsockets_proto::cluster::{self as wire, ReadSettingsRequest, ReadSettingsResponse, Setting};
+use appsockets_core::{cluster::view::NodeId, settings::push::PushStamp};
+use appsockets_proto::cluster::{
+    self as wire, ReadHandedRequest, ReadHandedResponse, ReadSettingsRequest, ReadSettingsResponse, Setting,
+    peer_client::PeerClient,
+};
 use tokio::time::timeout;
-use tonic::Status;
+use tonic::{Status, transport::Channel};
 
 use super::{
     Local,
@@ -48,8 +51,32 @@ pub async fn pull(local: Arc<Local>, address: SocketAddr, id: NodeId, after: i64
         items.extend(page.inspect(|item| bytes += item.weight()));
     }
     let again = local.settings.merge(items).await?;
+    if local.settings.has_operator() {
+        pull_handed(&local, &mut client).await?;
+    }
     let reached = again.map_or(reached, |again| reached.min(again - 1));
     Ok(Pulled { reached, more, refused: again.is_some() })
+}
+
+/// Takes over what the operator handed over to that node and not yet to this one.
+async fn pull_handed(local: &Local, client: &mut PeerClient<Channel>) -> Result<(), Failure> {
+    let (held, _) = local.settings.handed().await;
+    let PushStamp { term, sequence } = held.unwrap_or(PushStamp { term: 0, sequence: 0 });
+    let call = client.read_handed(authorized(local, ReadHandedRequest { term, sequence }));
+    let answer = timeout(PAGE_TIMEOUT, call).await.map_err(|_| Failure::Silent)??.into_inner();
+    if !answer.sealed.is_empty() && !local.settings.take_handed(&answer.sealed).await {
+        tracing::error!(
+            "Another node has settings of the operator that this one can't open: set `cluster.membership.secretKey` alike."
+        );
+    }
+    Ok(())
+}
+
+/// What another node is answered that asks for what the operator handed over.
+pub async fn handed(local: &Local, request: &ReadHandedRequest) -> ReadHandedResponse {
+    let ReadHandedRequest { term, sequence } = *request;
+    let held = (term > 0 || sequence > 0).then_some(PushStamp { term, sequence });
+    ReadHandedResponse { sealed: local.settings.handed_since(held).await.into() }
 }
 
 /// What another node is answered that pulls.

@@ -1,0 +1,163 @@
+//! What the operator hands over to a node: the whole of what custom resources say, or what has changed of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::entry::{Entry, ResourceId, Revision};
+use crate::channel::HubId;
+
+/// Which push it was. Of two, the greater is the later one, also where an operator that was followed by another does not
+/// know it yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct PushStamp {
+    /// How often the lease among operators has changed hands.
+    pub term: u64,
+    /// Rises with each push of a term.
+    pub sequence: u64,
+}
+
+/// What ought to be there from now on.
+#[derive(Clone, Debug)]
+pub struct Push {
+    pub stamp: PushStamp,
+    /// What `set` and `removed` change; None: `set` is all.
+    pub base: Option<Revision>,
+    pub set: Vec<Arc<Entry>>,
+    pub removed: Vec<ResourceId>,
+    /// Hubs of which something can't be used here. They stay as they are: what lacks may be what protects them.
+    pub withheld: BTreeSet<HubId>,
+}
+
+/// Why a push is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushRefused {
+    #[error("a later push was taken already: of term {} and sequence {}", .0.term, .0.sequence)]
+    Late(PushStamp),
+    #[error("the push changes another state than the one held, which is {0}: send the whole")]
+    AnotherBase(Revision),
+}
+
+/// What a node holds of it.
+#[derive(Clone, Debug, Default)]
+pub struct Handed {
+    stamp: Option<PushStamp>,
+    entries: BTreeMap<ResourceId, Arc<Entry>>,
+}
+
+impl Handed {
+    pub fn new(stamp: PushStamp, entries: impl IntoIterator<Item = Arc<Entry>>) -> Handed {
+        let entries = entries.into_iter().map(|entry| (entry.id.clone(), entry)).collect();
+        Handed { stamp: Some(stamp), entries }
+    }
+
+    /// Of the last push that was taken; None: there was none.
+    pub fn stamp(&self) -> Option<PushStamp> {
+        self.stamp
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.values()
+    }
+
+    pub fn revision(&self) -> Revision {
+        Revision::of(self.entries.values().map(|entry| &**entry))
+    }
+
+    /// What is held after a push.
+    ///
+    /// # Errors
+    /// A later one was taken, or it changes something else than what is held.
+    pub fn after(&self, push: Push) -> Result<Handed, PushRefused> {
+        let Push { stamp, base, set, removed, withheld } = push;
+        match self.stamp {
+            Some(held) if held >= stamp => return Err(PushRefused::Late(held)),
+            _ => {}
+        }
+        let held = self.revision();
+        if base.is_some_and(|base| base != held) {
+            return Err(PushRefused::AnotherBase(held));
+        }
+        let is_withheld = |id: &ResourceId| withheld.contains(&id.hub);
+        let mut entries = self.entries.clone();
+        match base {
+            Some(_) => entries.retain(|id, _| is_withheld(id) || !removed.contains(id)),
+            None => entries.retain(|id, _| is_withheld(id)),
+        }
+        let set = set.into_iter().filter(|entry| !is_withheld(&entry.id));
+        entries.extend(set.map(|entry| (entry.id.clone(), entry)));
+        Ok(Handed { stamp: Some(stamp), entries })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Handed, Push, PushRefused, PushStamp};
+    use crate::settings::{
+        entry::{Entry, ResourceId, Revision, Source},
+        resource::{HubSpec, Resource},
+    };
+
+    fn hub(name: &str, allow_anonymous: bool) -> Arc<Entry> {
+        let spec = HubSpec { allow_anonymous, ..HubSpec::default() };
+        let resource = Resource::Hub { name: name.to_owned(), spec };
+        Arc::new(Entry::new(Source::Operator, "uid", 1, resource))
+    }
+
+    fn push(term: u64, sequence: u64, base: Option<Revision>, set: Vec<Arc<Entry>>) -> Push {
+        let stamp = PushStamp { term, sequence };
+        Push { stamp, base, set, removed: Vec::new(), withheld: Default::default() }
+    }
+
+    fn names(handed: &Handed) -> Vec<&str> {
+        handed.entries().map(|entry| &*entry.id.name).collect()
+    }
+
+    #[test]
+    fn a_whole_replaces_and_a_difference_changes() {
+        let first = Handed::default().after(push(1, 1, None, vec![hub("a", false), hub("b", false)])).unwrap();
+        assert_eq!(names(&first), ["a", "b"]);
+        let mut difference = push(1, 2, Some(first.revision()), vec![hub("c", false)]);
+        difference.removed = vec![ResourceId::hub("a")];
+        let second = first.after(difference).unwrap();
+        assert_eq!(names(&second), ["b", "c"]);
+        assert_eq!(
+            second.revision(),
+            Handed::new(PushStamp { term: 9, sequence: 9 }, second.entries().cloned()).revision()
+        );
+        assert_eq!(names(&second.after(push(1, 3, None, vec![])).unwrap()), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_not_later_is_refused() {
+        let held = Handed::default().after(push(2, 5, None, vec![])).unwrap();
+        let stamp = PushStamp { term: 2, sequence: 5 };
+        for (term, sequence) in [(2, 5), (2, 4), (1, 900)] {
+            let refused = held.after(push(term, sequence, None, vec![hub("a", false)])).unwrap_err();
+            assert_eq!(refused, PushRefused::Late(stamp));
+        }
+        assert!(held.after(push(2, 6, None, vec![])).is_ok());
+        assert!(held.after(push(3, 0, None, vec![])).is_ok());
+    }
+
+    #[test]
+    fn a_difference_to_something_else_is_refused() {
+        let held = Handed::default().after(push(1, 1, None, vec![hub("a", false)])).unwrap();
+        let other = Handed::default().after(push(1, 1, None, vec![hub("a", true)])).unwrap();
+        let refused = held.after(push(1, 2, Some(other.revision()), vec![])).unwrap_err();
+        assert_eq!(refused, PushRefused::AnotherBase(held.revision()));
+    }
+
+    #[test]
+    fn a_hub_of_which_something_is_unusable_stays_as_it_was() {
+        let held = Handed::default().after(push(1, 1, None, vec![hub("a", false)])).unwrap();
+        let mut whole = push(1, 2, None, vec![hub("a", true), hub("b", true)]);
+        whole.withheld = ["a".into(), "new".into()].into();
+        let after = held.after(whole).unwrap();
+        assert_eq!(after.entries().next(), held.entries().next());
+        assert_eq!(names(&after), ["a", "b"]);
+    }
+}
