@@ -130,7 +130,7 @@ async fn receive(mut parts: Streaming<PushRequest>) -> Result<Push, Status> {
     let late = |_| Status::deadline_exceeded("The next part of the push did not come.");
     let mut push: Option<Push> = None;
     while let Some(part) = timeout(PART_TIMEOUT, parts.message()).await.map_err(late)?? {
-        let PushRequest { head, set, removed } = part;
+        let PushRequest { head, set, removed, kept } = part;
         if push.is_none() {
             let head = head.ok_or_else(|| Status::invalid_argument("The first part of a push has its head."))?;
             let base = match &*head.base {
@@ -138,10 +138,18 @@ async fn receive(mut parts: Streaming<PushRequest>) -> Result<Push, Status> {
                 base => Some(base.parse().map_err(|_| Status::invalid_argument("The base is no revision."))?),
             };
             let stamp = PushStamp { term: head.term, sequence: head.sequence };
-            push = Some(Push { stamp, base, set: Vec::new(), removed: Vec::new(), withheld: BTreeSet::new() });
+            push = Some(Push {
+                stamp,
+                base,
+                set: Vec::new(),
+                removed: Vec::new(),
+                kept: BTreeSet::new(),
+                withheld: BTreeSet::new(),
+            });
         }
         let Some(push) = &mut push else { continue };
-        if push.set.len() + push.removed.len() + set.len() + removed.len() > ITEMS_MAX {
+        let before = push.set.len() + push.removed.len() + push.kept.len();
+        if before + set.len() + removed.len() + kept.len() > ITEMS_MAX {
             return Err(Status::resource_exhausted("There are more resources than a node takes."));
         }
         for entry in set {
@@ -152,6 +160,7 @@ async fn receive(mut parts: Streaming<PushRequest>) -> Result<Push, Status> {
             }
         }
         push.removed.extend(removed.into_iter().filter_map(id));
+        push.kept.extend(kept.into_iter().map(Arc::from));
     }
     push.ok_or_else(|| Status::invalid_argument("A push has at least one part."))
 }

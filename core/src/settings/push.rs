@@ -26,6 +26,8 @@ pub struct Push {
     pub base: Option<Revision>,
     pub set: Vec<Arc<Entry>>,
     pub removed: Vec<ResourceId>,
+    /// Resources, by uid, that stay as they are held: they are there, but nobody can say what they ought to be.
+    pub kept: BTreeSet<Arc<str>>,
     /// Hubs of which something can't be used here. They stay as they are: what lacks may be what protects them.
     pub withheld: BTreeSet<HubId>,
 }
@@ -70,7 +72,7 @@ impl Handed {
     /// # Errors
     /// A later one was taken, or it changes something else than what is held.
     pub fn after(&self, push: Push) -> Result<Handed, PushRefused> {
-        let Push { stamp, base, set, removed, withheld } = push;
+        let Push { stamp, base, set, removed, kept, withheld } = push;
         match self.stamp {
             Some(held) if held >= stamp => return Err(PushRefused::Late(held)),
             _ => {}
@@ -79,14 +81,17 @@ impl Handed {
         if base.is_some_and(|base| base != held) {
             return Err(PushRefused::AnotherBase(held));
         }
-        let is_withheld = |id: &ResourceId| withheld.contains(&id.hub);
+        let is_held = |entry: &Entry| withheld.contains(&entry.id.hub) || kept.contains(&entry.uid);
+        let removed: BTreeSet<_> = removed.into_iter().collect();
         let mut entries = self.entries.clone();
-        match base {
-            Some(_) => entries.retain(|id, _| is_withheld(id) || !removed.contains(id)),
-            None => entries.retain(|id, _| is_withheld(id)),
+        entries.retain(|id, entry| is_held(entry) || (base.is_some() && !removed.contains(id)));
+        for entry in set {
+            // Of two resources with one identity the older wins, and the one that is held was there first.
+            let stays = withheld.contains(&entry.id.hub) || entries.get(&entry.id).is_some_and(|held| is_held(held));
+            if !stays {
+                entries.insert(entry.id.clone(), entry);
+            }
         }
-        let set = set.into_iter().filter(|entry| !is_withheld(&entry.id));
-        entries.extend(set.map(|entry| (entry.id.clone(), entry)));
         Ok(Handed { stamp: Some(stamp), entries })
     }
 }
@@ -109,7 +114,7 @@ mod tests {
 
     fn push(term: u64, sequence: u64, base: Option<Revision>, set: Vec<Arc<Entry>>) -> Push {
         let stamp = PushStamp { term, sequence };
-        Push { stamp, base, set, removed: Vec::new(), withheld: Default::default() }
+        Push { stamp, base, set, removed: Vec::new(), kept: Default::default(), withheld: Default::default() }
     }
 
     fn names(handed: &Handed) -> Vec<&str> {
@@ -149,6 +154,21 @@ mod tests {
         let other = Handed::default().after(push(1, 1, None, vec![hub("a", true)])).unwrap();
         let refused = held.after(push(1, 2, Some(other.revision()), vec![])).unwrap_err();
         assert_eq!(refused, PushRefused::AnotherBase(held.revision()));
+    }
+
+    #[test]
+    fn a_resource_that_nobody_can_read_stays_as_it_was() {
+        let held = Handed::default().after(push(1, 1, None, vec![hub("a", false), hub("b", false)])).unwrap();
+        let other = |name: &str| {
+            let resource = Resource::Hub { name: name.to_owned(), spec: HubSpec::default() };
+            Arc::new(Entry::new(Source::Operator, "another uid", 1, resource))
+        };
+        let mut whole = push(1, 2, None, vec![other("a"), other("c")]);
+        whole.kept = ["uid".into()].into();
+        let after = held.after(whole).unwrap();
+        assert_eq!(names(&after), ["a", "b", "c"]);
+        assert_eq!(after.entries().next(), held.entries().next());
+        assert_eq!(names(&after.after(push(1, 3, None, vec![other("c")])).unwrap()), ["c"]);
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn mistakes_are_named_with_their_place() {
             "redis: {address: localhost}",
             "c.yaml:1:1: redis: There is no such key; here may stand `listen`, `data`, `workers`, `page`, `tls`, \
             `engine`, `hub`, `session`, `channel`, `connection`, `storage`, `auth`, `admin`, `metrics`, \
-            `cluster`, `discovery`.",
+            `cluster`, `discovery`, `operator`.",
         ),
         (
             "storage: {postgres: x}",
