@@ -1,15 +1,9 @@
 //! What a tenant's resource says, in the form that nodes take.
 
-use appsockets_core::settings::{
-    problem::Problem,
-    resource::{self as node, BindingSpec, Resource},
-};
+use appsockets_core::settings::resource::{self as node, BindingSpec, Resource};
 use kube::ResourceExt;
 
 use crate::{AuthProvider, ChannelRules, Hub, HubNamespace, hub::LimitsSpec, reference::SecretKeyRef};
-
-/// Finds the value of a key of a Secret in the Kubernetes namespace of the resource that refers to it.
-pub type Secrets<'a> = &'a dyn Fn(&SecretKeyRef) -> Result<String, Problem>;
 
 impl Hub {
     /// The name by which clients connect.
@@ -87,11 +81,11 @@ impl HubNamespace {
 }
 
 impl AuthProvider {
-    /// For the nodes, with the secrets that it refers to.
+    /// For the nodes. `secrets` finds the value of a key of a Secret in the Kubernetes namespace of this resource.
     ///
     /// # Errors
-    /// A Secret can't be read.
-    pub fn resource(&self, hub: &str, secrets: Secrets<'_>) -> Result<Resource, Problem> {
+    /// Those of `secrets`.
+    pub fn resource<E>(&self, hub: &str, secrets: impl Fn(&SecretKeyRef) -> Result<String, E>) -> Result<Resource, E> {
         let http = self.spec.http.as_ref().map(|http| {
             let headers = http.headers.iter().map(|header| {
                 let value = match (&header.value, &header.secret_key_ref) {
@@ -104,13 +98,13 @@ impl AuthProvider {
             Ok(node::HttpProviderSpec {
                 method: http.method.clone(),
                 url: http.url.clone(),
-                headers: headers.collect::<Result<_, Problem>>()?,
+                headers: headers.collect::<Result<_, E>>()?,
                 timeout_ms: http.timeout_ms.map(|ms| ms.max(0).unsigned_abs()),
             })
         });
         let jwt = self.spec.jwt.as_ref().map(|jwt| {
             Ok(node::JwtSpec {
-                secret: jwt.secret_key_ref.as_ref().map(secrets).transpose()?,
+                secret: jwt.secret_key_ref.as_ref().map(&secrets).transpose()?,
                 public_key: jwt.public_key.clone(),
                 jwks_url: jwt.jwks_url.clone(),
                 algorithms: jwt.algorithms.clone(),

@@ -19,6 +19,7 @@ use appsockets_proto::configuration::{
     Held, Identity, PushRequest, ShowRequest,
     configuration_server::{Configuration, ConfigurationServer},
 };
+use prost::Message;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tonic::{
     Request, Response, Status, Streaming,
@@ -29,6 +30,8 @@ use crate::{config::OperatorConfig, engine::Shared};
 
 /// The largest part of a push, in bytes.
 const PART_BYTES_MAX: usize = 8 << 20;
+/// The largest push, in bytes: as much as nodes can pass on to each other.
+const PUSH_BYTES_MAX: usize = 256 << 20;
 /// Resources and removals in a push, at most.
 const ITEMS_MAX: usize = 1_000_000;
 /// How long the operator may take from one part to the next.
@@ -128,8 +131,9 @@ impl Service {
 /// All parts of a push.
 async fn receive(mut parts: Streaming<PushRequest>) -> Result<Push, Status> {
     let late = |_| Status::deadline_exceeded("The next part of the push did not come.");
-    let mut push: Option<Push> = None;
+    let (mut push, mut bytes): (Option<Push>, usize) = (None, 0);
     while let Some(part) = timeout(PART_TIMEOUT, parts.message()).await.map_err(late)?? {
+        bytes += part.encoded_len();
         let PushRequest { head, set, removed, kept } = part;
         if push.is_none() {
             let head = head.ok_or_else(|| Status::invalid_argument("The first part of a push has its head."))?;
@@ -149,7 +153,7 @@ async fn receive(mut parts: Streaming<PushRequest>) -> Result<Push, Status> {
         }
         let Some(push) = &mut push else { continue };
         let before = push.set.len() + push.removed.len() + push.kept.len();
-        if before + set.len() + removed.len() + kept.len() > ITEMS_MAX {
+        if before + set.len() + removed.len() + kept.len() > ITEMS_MAX || bytes > PUSH_BYTES_MAX {
             return Err(Status::resource_exhausted("There are more resources than a node takes."));
         }
         for entry in set {

@@ -7,7 +7,6 @@ use std::{
 
 use appsockets_core::settings::{
     entry::{Entry, ResourceId, ResourceKind, Source},
-    problem::Problem,
     resource::Resource,
 };
 use appsockets_crds::{
@@ -45,7 +44,14 @@ pub fn resolve(world: &World) -> Resolved {
         resolved: Resolved::default(),
         owners: BTreeMap::new(),
         hubs: BTreeMap::new(),
+        uncertain: BTreeSet::new(),
     };
+    for hub in &world.hubs {
+        if let Object::Unknown { metadata, .. } = hub {
+            let Key { namespace, name, .. } = Key::new("Hub", metadata);
+            resolving.uncertain.insert((namespace, name));
+        }
+    }
     for cluster in &world.clusters {
         resolving.resolved.wanted.insert(key_of(cluster), BTreeMap::new());
     }
@@ -62,15 +68,8 @@ pub fn resolve(world: &World) -> Resolved {
     for provider in by_age(&world.providers, "AuthProvider", &mut resolving.resolved) {
         let namespace = provider.namespace().unwrap_or_default();
         let resource = |hub: &str| {
-            let trouble = std::cell::RefCell::new(None);
-            let secret = |secret: &SecretKeyRef| {
-                value(world, &namespace, secret).map_err(|verdict| {
-                    *trouble.borrow_mut() = Some(verdict);
-                    Problem::new("", "")
-                })
-            };
-            let resource = provider.resource(hub, &secret);
-            resource.map(|resource| vec![resource]).map_err(|_| trouble.take().unwrap_or(Verdict::Wanted))
+            let resource = provider.resource(hub, |secret| value(world, &namespace, secret));
+            resource.map(|resource| vec![resource])
         };
         resolving.belonging("AuthProvider", &provider.metadata, &provider.spec.hub_ref, resource);
     }
@@ -86,6 +85,8 @@ struct Resolving<'a> {
     owners: BTreeMap<(ClusterKey, ResourceId), Key>,
     /// Hubs that are served: where, and under which name.
     hubs: BTreeMap<(String, String), (ClusterKey, String)>,
+    /// Hubs of which nodes keep what they have, and so also what belongs to them: it may be what protects them.
+    uncertain: BTreeSet<(String, String)>,
 }
 
 impl Resolving<'_> {
@@ -109,8 +110,11 @@ impl Resolving<'_> {
             ),
             Some(_) => self.want(&cluster, &key, &hub.metadata, vec![hub.resource()]),
         };
-        if verdict == Verdict::Wanted {
-            self.hubs.insert((key.namespace.clone(), key.name.clone()), (cluster, hub.hub_name()));
+        let place = (key.namespace.clone(), key.name.clone());
+        match verdict {
+            Verdict::Wanted => drop(self.hubs.insert(place, (cluster, hub.hub_name()))),
+            Verdict::Stalled { reason: Reason::Invalid, .. } => drop(self.uncertain.insert(place)),
+            _ => {}
         }
         self.resolved.verdicts.insert(key, verdict);
     }
@@ -124,6 +128,10 @@ impl Resolving<'_> {
         resources: impl FnOnce(&str) -> Result<Vec<Resource>, Verdict>,
     ) {
         let key = Key::new(kind, metadata);
+        let namespace = reference.namespace.clone().unwrap_or_else(|| key.namespace.clone());
+        if self.uncertain.contains(&(namespace, reference.name.clone())) {
+            self.resolved.kept.extend(metadata.uid.clone());
+        }
         let verdict = match self.served(&key, reference) {
             Err(verdict) => verdict,
             Ok((cluster, hub)) => match resources(&hub) {

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_is_no_message() {
-        for message in of_views().iter().skip(1) {
+        for message in &of_views() {
             let bytes = encode_view(message);
             (0..bytes.len()).for_each(|length| assert!(decode_view(&bytes[..length]).is_err()));
         }

@@ -179,13 +179,18 @@ fn what_lacks_is_named() {
 
 #[test]
 fn what_can_not_be_read_stops_nothing_else_and_is_kept() {
-    let mut world = world(&[cluster(json!({"all": true})), hub("apps/shop")]);
+    let mut world = world(&[
+        cluster(json!({"all": true})),
+        hub("apps/shop"),
+        // They may be all that protects it.
+        ("ChannelRules", "apps/quiet", json!({"hubRef": {"name": "odd"}})),
+    ]);
     let Object::Known(known) = &world.hubs[0] else { panic!("it is known") };
     let mut metadata = known.metadata.clone();
     (metadata.name, metadata.uid) = (Some("odd".into()), Some("uid-odd".into()));
     world.hubs.push(Object::Unknown { metadata: Box::new(metadata), error: "invalid type".into() });
     let resolved = resolve(&world);
     assert_eq!(reason(&resolved, "Hub apps/odd"), Some(Reason::Undecodable));
-    assert!(resolved.kept.contains("uid-odd"));
+    assert_eq!(resolved.kept, ["uid-2".to_owned(), "uid-odd".to_owned()].into());
     assert_eq!(wanted(&resolved), ["Hub shop"]);
 }
