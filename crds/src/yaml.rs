@@ -11,6 +11,17 @@ pub fn files() -> Vec<(&'static str, String)> {
     definitions().into_iter().map(|(name, definition)| (name, text(&definition))).collect()
 }
 
+/// What the definitions are called.
+pub fn names() -> [&'static str; 5] {
+    [
+        AppSocketsCluster::crd_name(),
+        AuthProvider::crd_name(),
+        ChannelRules::crd_name(),
+        HubNamespace::crd_name(),
+        Hub::crd_name(),
+    ]
+}
+
 /// The definitions as the API server gets them.
 pub fn definitions() -> Vec<(&'static str, Value)> {
     const NODES: &[[&str; 3]] =

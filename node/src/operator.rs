@@ -100,7 +100,10 @@ impl Configuration for Service {
         let outcome = self.0.settings.push(push).await;
         let held = self.held().await;
         Ok(Response::new(match outcome {
-            Ok(()) => Held { taken: true, withheld, ..held },
+            Ok(removals_held) => {
+                let removals_held = u32::try_from(removals_held).unwrap_or(u32::MAX);
+                Held { taken: true, withheld, removals_held, ..held }
+            }
             Err(refused) => Held { refused: refused.to_string(), ..held },
         }))
     }
@@ -149,6 +152,7 @@ async fn receive(mut parts: Streaming<PushRequest>) -> Result<Push, Status> {
                 removed: Vec::new(),
                 kept: BTreeSet::new(),
                 withheld: BTreeSet::new(),
+                removals_max: usize::try_from(head.removals_max).unwrap_or(usize::MAX),
             });
         }
         let Some(push) = &mut push else { continue };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use appsockets_core::settings::{
-    entry::{Entry, ResourceId, ResourceKind, Source},
+    entry::{Entry, ResourceId, ResourceKind, Revision, Source},
     resource::Resource,
 };
 use appsockets_crds::{
@@ -14,58 +14,81 @@ use appsockets_crds::{
     reference::{HubRef, SecretKeyRef},
 };
 use k8s_openapi::{ByteString, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::ResourceExt;
+use kube::{ResourceExt, core::error_boundary::InvalidObject};
 
 use crate::{
     verdict::{Reason, Verdict},
-    world::{ClusterKey, Key, Object, Secrets, World},
+    world::{ClusterKey, Key, Read, Secrets, World},
 };
 
 /// What follows from a world.
 #[derive(Clone, Debug, Default)]
 pub struct Resolved {
-    /// What the nodes of each cluster ought to serve; also of those without hubs.
-    pub wanted: BTreeMap<ClusterKey, BTreeMap<ResourceId, Arc<Entry>>>,
+    /// What the nodes of each cluster ought to serve; also of those without hubs. Nobody can say that of a cluster that
+    /// can't be understood, so it is not here, and its nodes keep what they have.
+    pub wanted: BTreeMap<ClusterKey, Arc<Wanted>>,
+    pub verdicts: BTreeMap<Key, Verdict>,
+    /// Where the resources that nodes ought to serve are found among what is wanted.
+    pub places: BTreeMap<Key, (ClusterKey, Vec<ResourceId>)>,
+}
+
+/// What the nodes of a cluster ought to serve.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    pub entries: BTreeMap<ResourceId, Arc<Entry>>,
+    /// Of the entries.
+    pub revision: Revision,
     /// The resources, by uid, of which nodes ought to keep what they have: they are there, but nobody can say what they
     /// ought to be.
     pub kept: BTreeSet<String>,
-    pub verdicts: BTreeMap<Key, Verdict>,
+}
+
+impl Wanted {
+    fn new(entries: BTreeMap<ResourceId, Arc<Entry>>, kept: BTreeSet<String>) -> Wanted {
+        let revision = Revision::of(entries.values().map(|entry| &**entry));
+        Wanted { entries, revision, kept }
+    }
+
+    /// Whether it asks the same of nodes.
+    pub fn is(&self, other: &Wanted) -> bool {
+        self.revision == other.revision && self.kept == other.kept
+    }
 }
 
 /// Decides everything anew.
 pub fn resolve(world: &World) -> Resolved {
-    let known_hubs = world.hubs.iter().filter_map(|hub| match hub {
-        Object::Known(hub) => Some(((hub.namespace().unwrap_or_default(), hub.name_any()), hub)),
-        Object::Unknown { .. } => None,
-    });
     let mut resolving = Resolving {
-        clusters: world.clusters.iter().map(|cluster| (key_of(cluster), cluster)).collect(),
-        known_hubs: known_hubs.collect(),
-        resolved: Resolved::default(),
+        clusters: known(&world.clusters).map(|cluster| (key_of(cluster), cluster)).collect(),
+        known_hubs: known(&world.hubs).map(|hub| ((hub.namespace().unwrap_or_default(), hub.name_any()), hub)).collect(),
+        wanted: known(&world.clusters).map(|cluster| (key_of(cluster), BTreeMap::new())).collect(),
+        kept: BTreeSet::new(),
+        verdicts: BTreeMap::new(),
+        places: BTreeMap::new(),
         owners: BTreeMap::new(),
         hubs: BTreeMap::new(),
         uncertain: BTreeSet::new(),
+        unknown_clusters: BTreeSet::new(),
     };
-    for hub in &world.hubs {
-        if let Object::Unknown { metadata, .. } = hub {
-            let Key { namespace, name, .. } = Key::new("Hub", metadata);
-            resolving.uncertain.insert((namespace, name));
-        }
+    for cluster in unknown(&world.clusters) {
+        let Key { namespace, name, .. } = Key::new("AppSocketsCluster", &cluster.metadata);
+        resolving.unknown_clusters.insert((namespace, name));
     }
-    for cluster in &world.clusters {
-        resolving.resolved.wanted.insert(key_of(cluster), BTreeMap::new());
+    for hub in unknown(&world.hubs) {
+        let Key { namespace, name, .. } = Key::new("Hub", &hub.metadata);
+        resolving.uncertain.insert((namespace, name));
     }
-    for hub in by_age(&world.hubs, "Hub", &mut resolving.resolved) {
+    resolving.undecodable("AppSocketsCluster", &world.clusters);
+    for hub in resolving.by_age("Hub", &world.hubs) {
         resolving.hub(hub);
     }
-    for rules in by_age(&world.rules, "ChannelRules", &mut resolving.resolved) {
+    for rules in resolving.by_age("ChannelRules", &world.rules) {
         resolving.belonging("ChannelRules", &rules.metadata, &rules.spec.hub_ref, |hub| Ok(rules.resources(hub)));
     }
-    for namespace in by_age(&world.namespaces, "Namespace", &mut resolving.resolved) {
+    for namespace in resolving.by_age("Namespace", &world.namespaces) {
         let resource = |hub: &str| Ok(vec![namespace.resource(hub)]);
         resolving.belonging("Namespace", &namespace.metadata, &namespace.spec.hub_ref, resource);
     }
-    for provider in by_age(&world.providers, "AuthProvider", &mut resolving.resolved) {
+    for provider in resolving.by_age("AuthProvider", &world.providers) {
         let namespace = provider.namespace().unwrap_or_default();
         let resource = |hub: &str| {
             let resource = provider.resource(hub, |secret| value(world, &namespace, secret));
@@ -74,22 +97,49 @@ pub fn resolve(world: &World) -> Resolved {
         resolving.belonging("AuthProvider", &provider.metadata, &provider.spec.hub_ref, resource);
     }
     resolving.look_for_rules();
-    resolving.resolved
+    resolving.resolved()
 }
 
 struct Resolving<'a> {
     clusters: BTreeMap<ClusterKey, &'a AppSocketsCluster>,
     known_hubs: BTreeMap<(String, String), &'a Hub>,
-    resolved: Resolved,
+    wanted: BTreeMap<ClusterKey, BTreeMap<ResourceId, Arc<Entry>>>,
+    kept: BTreeSet<String>,
+    verdicts: BTreeMap<Key, Verdict>,
+    places: BTreeMap<Key, (ClusterKey, Vec<ResourceId>)>,
     /// Whose an identity is in a cluster.
     owners: BTreeMap<(ClusterKey, ResourceId), Key>,
     /// Hubs that are served: where, and under which name.
     hubs: BTreeMap<(String, String), (ClusterKey, String)>,
     /// Hubs of which nodes keep what they have, and so also what belongs to them: it may be what protects them.
     uncertain: BTreeSet<(String, String)>,
+    unknown_clusters: BTreeSet<ClusterKey>,
 }
 
 impl Resolving<'_> {
+    fn resolved(self) -> Resolved {
+        let Resolving { wanted, kept, verdicts, places, .. } = self;
+        let wanted =
+            wanted.into_iter().map(|(cluster, entries)| (cluster, Arc::new(Wanted::new(entries, kept.clone()))));
+        Resolved { wanted: wanted.collect(), verdicts, places }
+    }
+
+    /// The older ones first, because of two with one identity the older wins. Those that can't be understood are told so.
+    fn by_age<'a, K: ResourceExt>(&mut self, kind: &'static str, objects: &'a [Read<K>]) -> Vec<&'a K> {
+        self.undecodable(kind, objects);
+        let mut known: Vec<_> = known(objects).collect();
+        known.sort_by_key(|object| (object.creation_timestamp().map(|time| time.0), object.uid()));
+        known
+    }
+
+    fn undecodable<K>(&mut self, kind: &'static str, objects: &[Read<K>]) {
+        for InvalidObject { metadata, error } in unknown(objects) {
+            self.kept.extend(metadata.uid.clone());
+            let message = format!("This operator can't read it, so nodes keep what they have: {error}.");
+            self.verdicts.insert(Key::new(kind, metadata), Verdict::stalled(Reason::Undecodable, message));
+        }
+    }
+
     fn hub(&mut self, hub: &Hub) {
         let key = Key::new("Hub", &hub.metadata);
         let reference = &hub.spec.cluster_ref;
@@ -97,6 +147,10 @@ impl Resolving<'_> {
         let cluster = (namespace, reference.name.clone());
         let found = self.clusters.get(&cluster);
         let verdict = match found {
+            None if self.unknown_clusters.contains(&cluster) => Verdict::stalled(
+                Reason::ClusterNotServed,
+                format!("The AppSocketsCluster {}/{} can't be read: see its status.", cluster.0, cluster.1),
+            ),
             None => Verdict::stalled(
                 Reason::ClusterNotFound,
                 format!("There is no AppSocketsCluster {}/{}: make one, or name another.", cluster.0, cluster.1),
@@ -116,7 +170,7 @@ impl Resolving<'_> {
             Verdict::Stalled { reason: Reason::Invalid, .. } => drop(self.uncertain.insert(place)),
             _ => {}
         }
-        self.resolved.verdicts.insert(key, verdict);
+        self.verdicts.insert(key, verdict);
     }
 
     /// What belongs to a hub.
@@ -130,19 +184,19 @@ impl Resolving<'_> {
         let key = Key::new(kind, metadata);
         let namespace = reference.namespace.clone().unwrap_or_else(|| key.namespace.clone());
         if self.uncertain.contains(&(namespace, reference.name.clone())) {
-            self.resolved.kept.extend(metadata.uid.clone());
+            self.kept.extend(metadata.uid.clone());
         }
         let verdict = match self.served(&key, reference) {
             Err(verdict) => verdict,
             Ok((cluster, hub)) => match resources(&hub) {
                 Ok(resources) => self.want(&cluster, &key, metadata, resources),
                 Err(verdict) => {
-                    self.resolved.kept.extend(metadata.uid.clone());
+                    self.kept.extend(metadata.uid.clone());
                     verdict
                 }
             },
         };
-        self.resolved.verdicts.insert(key, verdict);
+        self.verdicts.insert(key, verdict);
     }
 
     /// Where a hub is served that something refers to, if that may.
@@ -179,7 +233,7 @@ impl Resolving<'_> {
         let problems: Vec<_> =
             resources.iter().flat_map(Resource::problems).map(|problem| problem.to_string()).collect();
         if !problems.is_empty() {
-            self.resolved.kept.extend(metadata.uid.clone());
+            self.kept.extend(metadata.uid.clone());
             return Verdict::stalled(Reason::Invalid, problems.join(" "));
         }
         let owner = |resource: &Resource| self.owners.get(&(cluster.clone(), resource.id()));
@@ -194,18 +248,21 @@ impl Resolving<'_> {
         }
         let uid = metadata.uid.clone().unwrap_or_default();
         let generation = metadata.generation.unwrap_or_default().max(0).unsigned_abs();
-        let wanted = self.resolved.wanted.entry(cluster.clone()).or_default();
+        let wanted = self.wanted.entry(cluster.clone()).or_default();
+        let mut ids = Vec::with_capacity(resources.len());
         for resource in resources {
             self.owners.insert((cluster.clone(), resource.id()), key.clone());
             let entry = Entry::new(Source::Operator, uid.as_str(), generation, resource);
+            ids.push(entry.id.clone());
             wanted.insert(entry.id.clone(), Arc::new(entry));
         }
+        self.places.insert(key.clone(), (cluster.clone(), ids));
         Verdict::Wanted
     }
 
     /// Tells those that name channel rules which are not there. Nodes close these channels meanwhile.
     fn look_for_rules(&mut self) {
-        for (cluster, entries) in &self.resolved.wanted {
+        for (cluster, entries) in &self.wanted {
             for entry in entries.values() {
                 let rules = match &entry.resource {
                     Resource::Hub { spec, .. } => spec.default_rules.as_deref(),
@@ -224,14 +281,15 @@ impl Resolving<'_> {
                 );
                 if let Some(owner) = self.owners.get(&(cluster.clone(), entry.id.clone())) {
                     let verdict = Verdict::stalled(Reason::RulesNotFound, message);
-                    self.resolved.verdicts.insert(owner.clone(), verdict);
+                    self.verdicts.insert(owner.clone(), verdict);
                 }
             }
         }
     }
 }
 
-fn key_of(cluster: &AppSocketsCluster) -> ClusterKey {
+/// Which cluster it is.
+pub fn key_of(cluster: &AppSocketsCluster) -> ClusterKey {
     (cluster.namespace().unwrap_or_default(), cluster.name_any())
 }
 
@@ -242,21 +300,12 @@ fn allows(cluster: &AppSocketsCluster, namespace: &str) -> bool {
         || tenants.namespaces.iter().any(|allowed| allowed == namespace)
 }
 
-/// The older ones first, because of two with one identity the older wins. Those that can't be understood are told so.
-fn by_age<'a, K: ResourceExt>(objects: &'a [Object<K>], kind: &'static str, resolved: &mut Resolved) -> Vec<&'a K> {
-    let mut known = Vec::new();
-    for object in objects {
-        match object {
-            Object::Known(object) => known.push(object),
-            Object::Unknown { metadata, error } => {
-                resolved.kept.extend(metadata.uid.clone());
-                let message = format!("This operator can't read it, so nodes keep what they have: {error}.");
-                resolved.verdicts.insert(Key::new(kind, metadata), Verdict::stalled(Reason::Undecodable, message));
-            }
-        }
-    }
-    known.sort_by_key(|object| (object.creation_timestamp().map(|time| time.0), object.uid()));
-    known
+fn known<K>(objects: &[Read<K>]) -> impl Iterator<Item = &K> {
+    objects.iter().filter_map(|object| object.0.as_ref().ok())
+}
+
+fn unknown<K>(objects: &[Read<K>]) -> impl Iterator<Item = &InvalidObject> {
+    objects.iter().filter_map(|object| object.0.as_ref().err())
 }
 
 /// What stands in a Secret.

@@ -29,6 +29,8 @@ pub enum Reason {
     RefNotGranted,
     /// The hub that it belongs to is not served.
     HubNotServed,
+    /// Nobody can say what its cluster ought to be.
+    ClusterNotServed,
 }
 
 impl Reason {
@@ -45,6 +47,7 @@ impl Reason {
             Reason::SecretNotReadable => "SecretNotReadable",
             Reason::RefNotGranted => "RefNotGranted",
             Reason::HubNotServed => "HubNotServed",
+            Reason::ClusterNotServed => "ClusterNotServed",
         }
     }
 }

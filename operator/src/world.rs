@@ -1,38 +1,32 @@
 //! What is there: all that the operator watches, at one time.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use appsockets_crds::{AppSocketsCluster, AuthProvider, ChannelRules, Hub, HubNamespace};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::core::DeserializeGuard;
+
+/// A resource as the API server has it; one that says what this operator does not understand is an error that knows
+/// whose it is.
+pub type Read<K> = Arc<DeserializeGuard<K>>;
 
 /// Everything that tenants and platform teams have written.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    pub clusters: Vec<AppSocketsCluster>,
-    pub hubs: Vec<Object<Hub>>,
-    pub rules: Vec<Object<ChannelRules>>,
-    pub namespaces: Vec<Object<HubNamespace>>,
-    pub providers: Vec<Object<AuthProvider>>,
+    pub clusters: Vec<Read<AppSocketsCluster>>,
+    pub hubs: Vec<Read<Hub>>,
+    pub rules: Vec<Read<ChannelRules>>,
+    pub namespaces: Vec<Read<HubNamespace>>,
+    pub providers: Vec<Read<AuthProvider>>,
     /// By Kubernetes namespace. One that lacks is still being read.
     pub secrets: BTreeMap<String, Secrets>,
-}
-
-/// A resource as the API server has it.
-#[derive(Clone, Debug)]
-pub enum Object<K> {
-    Known(K),
-    /// It is there, but says what this operator does not understand.
-    Unknown {
-        metadata: Box<ObjectMeta>,
-        error: String,
-    },
 }
 
 /// The Secrets of a Kubernetes namespace.
 #[derive(Clone, Debug)]
 pub enum Secrets {
     /// By name.
-    Read(BTreeMap<String, Secret>),
+    Read(BTreeMap<String, Arc<Secret>>),
     /// No Role lets the operator read them.
     Forbidden,
 }

@@ -14,6 +14,7 @@ mod dev;
 mod durability;
 mod fuzz;
 mod generate;
+mod image;
 mod lint;
 mod needs;
 mod process;
@@ -41,6 +42,8 @@ enum Command {
     Test(test::Options),
     /// Check format, clippy, licences and the house rules
     Lint(lint::Options),
+    /// Make the images of node and operator, without a daemon
+    Image(image::Options),
     /// Write the generated parts of the documents
     Generate,
     /// Let the Autobahn suite judge the WebSocket framing
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Dev(options) => dev::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Lint(options) => lint::run(&options),
+        Command::Image(options) => image::run(&options),
         Command::Generate => generate::run(),
         Command::Autobahn(options) => autobahn::run(&options),
         Command::Schemathesis(options) => schemathesis::run(&options),

@@ -28,6 +28,11 @@ pub const PYTHON: Need = Need {
     packages: &["python3", "python3-venv"],
     is_there: || tools::python3().is_some(),
 };
+pub const BUILDAH: Need = Need {
+    name: "buildah",
+    packages: &["buildah"],
+    is_there: || process::works("buildah", &["--version"]),
+};
 const NODE_JS: Need = Need {
     name: "Node.js with npm",
     packages: &["nodejs", "npm"],

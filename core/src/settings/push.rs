@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::entry::{Entry, ResourceId, Revision};
+use super::entry::{Entry, ResourceId, ResourceKind, Revision};
 use crate::channel::HubId;
 
 /// Which push it was. Of two, the greater is the later one, also where an operator that was followed by another does not
@@ -30,6 +30,20 @@ pub struct Push {
     pub kept: BTreeSet<Arc<str>>,
     /// Hubs of which something can't be used here. They stay as they are: what lacks may be what protects them.
     pub withheld: BTreeSet<HubId>,
+    /// Hubs that may go at once, beside those that may always: somebody has said so.
+    pub removals_max: usize,
+}
+
+/// Hubs that may always go at once. More wait, if they are also more than a fifth of all: what was meant may have been
+/// to delete one, and what happened that a definition was deleted.
+pub const REMOVALS: usize = 10;
+
+/// What follows from a push.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    pub handed: Handed,
+    /// Hubs that stay although they are no longer there, because they are too many.
+    pub removals_held: usize,
 }
 
 /// Why a push is not taken.
@@ -71,8 +85,8 @@ impl Handed {
     ///
     /// # Errors
     /// A later one was taken, or it changes something else than what is held.
-    pub fn after(&self, push: Push) -> Result<Handed, PushRefused> {
-        let Push { stamp, base, set, removed, kept, withheld } = push;
+    pub fn after(&self, push: Push) -> Result<Taken, PushRefused> {
+        let Push { stamp, base, set, removed, kept, withheld, removals_max } = push;
         match self.stamp {
             Some(held) if held >= stamp => return Err(PushRefused::Late(held)),
             _ => {}
@@ -92,7 +106,15 @@ impl Handed {
                 entries.insert(entry.id.clone(), entry);
             }
         }
-        Ok(Handed { stamp: Some(stamp), entries })
+        let hubs = || self.entries.keys().filter(|id| id.kind == ResourceKind::Hub);
+        let gone: BTreeSet<_> = hubs().filter(|id| !entries.contains_key(id)).map(|id| id.hub.clone()).collect();
+        let too_many = gone.len() > REMOVALS.max(removals_max) && gone.len() * 5 > hubs().count();
+        if too_many {
+            let held = self.entries.iter().filter(|(id, _)| gone.contains(&id.hub));
+            entries.extend(held.map(|(id, entry)| (id.clone(), entry.clone())));
+        }
+        let removals_held = if too_many { gone.len() } else { 0 };
+        Ok(Taken { handed: Handed { stamp: Some(stamp), entries }, removals_held })
     }
 }
 
@@ -114,7 +136,8 @@ mod tests {
 
     fn push(term: u64, sequence: u64, base: Option<Revision>, set: Vec<Arc<Entry>>) -> Push {
         let stamp = PushStamp { term, sequence };
-        Push { stamp, base, set, removed: Vec::new(), kept: Default::default(), withheld: Default::default() }
+        let (removed, kept, withheld) = Default::default();
+        Push { stamp, base, set, removed, kept, withheld, removals_max: 0 }
     }
 
     fn names(handed: &Handed) -> Vec<&str> {
@@ -123,22 +146,22 @@ mod tests {
 
     #[test]
     fn a_whole_replaces_and_a_difference_changes() {
-        let first = Handed::default().after(push(1, 1, None, vec![hub("a", false), hub("b", false)])).unwrap();
+        let first = Handed::default().after(push(1, 1, None, vec![hub("a", false), hub("b", false)])).unwrap().handed;
         assert_eq!(names(&first), ["a", "b"]);
         let mut difference = push(1, 2, Some(first.revision()), vec![hub("c", false)]);
         difference.removed = vec![ResourceId::hub("a")];
-        let second = first.after(difference).unwrap();
+        let second = first.after(difference).unwrap().handed;
         assert_eq!(names(&second), ["b", "c"]);
         assert_eq!(
             second.revision(),
             Handed::new(PushStamp { term: 9, sequence: 9 }, second.entries().cloned()).revision()
         );
-        assert_eq!(names(&second.after(push(1, 3, None, vec![])).unwrap()), [""; 0]);
+        assert_eq!(names(&second.after(push(1, 3, None, vec![])).unwrap().handed), [""; 0]);
     }
 
     #[test]
     fn what_is_not_later_is_refused() {
-        let held = Handed::default().after(push(2, 5, None, vec![])).unwrap();
+        let held = Handed::default().after(push(2, 5, None, vec![])).unwrap().handed;
         let stamp = PushStamp { term: 2, sequence: 5 };
         for (term, sequence) in [(2, 5), (2, 4), (1, 900)] {
             let refused = held.after(push(term, sequence, None, vec![hub("a", false)])).unwrap_err();
@@ -150,34 +173,52 @@ mod tests {
 
     #[test]
     fn a_difference_to_something_else_is_refused() {
-        let held = Handed::default().after(push(1, 1, None, vec![hub("a", false)])).unwrap();
-        let other = Handed::default().after(push(1, 1, None, vec![hub("a", true)])).unwrap();
+        let held = Handed::default().after(push(1, 1, None, vec![hub("a", false)])).unwrap().handed;
+        let other = Handed::default().after(push(1, 1, None, vec![hub("a", true)])).unwrap().handed;
         let refused = held.after(push(1, 2, Some(other.revision()), vec![])).unwrap_err();
         assert_eq!(refused, PushRefused::AnotherBase(held.revision()));
     }
 
     #[test]
     fn a_resource_that_nobody_can_read_stays_as_it_was() {
-        let held = Handed::default().after(push(1, 1, None, vec![hub("a", false), hub("b", false)])).unwrap();
+        let held = Handed::default().after(push(1, 1, None, vec![hub("a", false), hub("b", false)])).unwrap().handed;
         let other = |name: &str| {
             let resource = Resource::Hub { name: name.to_owned(), spec: HubSpec::default() };
             Arc::new(Entry::new(Source::Operator, "another uid", 1, resource))
         };
         let mut whole = push(1, 2, None, vec![other("a"), other("c")]);
         whole.kept = ["uid".into()].into();
-        let after = held.after(whole).unwrap();
+        let after = held.after(whole).unwrap().handed;
         assert_eq!(names(&after), ["a", "b", "c"]);
         assert_eq!(after.entries().next(), held.entries().next());
-        assert_eq!(names(&after.after(push(1, 3, None, vec![other("c")])).unwrap()), ["c"]);
+        assert_eq!(names(&after.after(push(1, 3, None, vec![other("c")])).unwrap().handed), ["c"]);
     }
 
     #[test]
     fn a_hub_of_which_something_is_unusable_stays_as_it_was() {
-        let held = Handed::default().after(push(1, 1, None, vec![hub("a", false)])).unwrap();
+        let held = Handed::default().after(push(1, 1, None, vec![hub("a", false)])).unwrap().handed;
         let mut whole = push(1, 2, None, vec![hub("a", true), hub("b", true)]);
         whole.withheld = ["a".into(), "new".into()].into();
-        let after = held.after(whole).unwrap();
+        let after = held.after(whole).unwrap().handed;
         assert_eq!(after.entries().next(), held.entries().next());
         assert_eq!(names(&after), ["a", "b"]);
+    }
+
+    #[test]
+    fn many_hubs_go_only_when_somebody_has_said_so() {
+        let hubs = |numbers: std::ops::Range<usize>| numbers.map(|number| hub(&format!("{number:02}"), false)).collect();
+        let after = |held: usize, left: usize, removals_max: usize| {
+            let before = Handed::default().after(push(1, 1, None, hubs(0..held))).unwrap().handed;
+            let mut whole = push(1, 2, None, hubs(0..left));
+            whole.removals_max = removals_max;
+            let taken = before.after(whole).unwrap();
+            (taken.handed.entries().count(), taken.removals_held)
+        };
+        assert_eq!(after(20, 10, 0), (10, 0), "ten may always go");
+        assert_eq!(after(20, 9, 0), (20, 11));
+        assert_eq!(after(20, 9, 11), (9, 0));
+        assert_eq!(after(20, 8, 11), (20, 12), "what was said was about eleven");
+        assert_eq!(after(60, 48, 0), (48, 0), "twelve are not more than a fifth");
+        assert_eq!(after(12, 0, 0), (12, 12));
     }
 }

@@ -30,7 +30,7 @@ use appsockets_core::{
         compile::Compiled,
         entry::{Entry, ResourceId, ResourceKind, Revision, Source},
         hub::Hub,
-        push::{Handed, Push, PushRefused, PushStamp},
+        push::{Handed, Push, PushRefused, PushStamp, Taken},
         resource::{HubSpec, Resource},
         snapshot::Snapshot,
     },
@@ -246,15 +246,16 @@ impl Settings {
         self.not_made.load(Ordering::Relaxed)
     }
 
-    /// Takes what the operator says. In force when it returns, and kept for the next start.
+    /// Takes what the operator says. In force when it returns, and kept for the next start. Gives how many hubs stayed
+    /// although they are no longer there.
     ///
     /// # Errors
     /// It is not later than what is held, or changes something else.
-    pub async fn push(&self, push: Push) -> Result<(), PushRefused> {
+    pub async fn push(&self, push: Push) -> Result<usize, PushRefused> {
         let mut sources = self.sources.lock().await;
-        let handed = sources.operator.after(push)?;
+        let Taken { handed, removals_held } = sources.operator.after(push)?;
         self.take_over(&mut sources, handed).await;
-        Ok(())
+        Ok(removals_held)
     }
 
     /// What the operator handed over, for another node that has taken this push last; empty if that is the last one.

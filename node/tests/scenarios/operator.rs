@@ -112,7 +112,7 @@ impl Managed {
     }
 
     async fn push(&self, (term, sequence): (u64, u64), base: &str, set: &[Value], removed: &[&str]) -> Held {
-        let head = Head { term, sequence, base: base.to_owned() };
+        let head = Head { term, sequence, base: base.to_owned(), removals_max: 0 };
         let entry = |resource: &Value| Entry { uid: "a-uid".into(), generation: 1, resource: resource.to_string() };
         let removed =
             removed.iter().map(|hub| Identity { hub: hub.to_string(), kind: "Hub".into(), name: hub.to_string() });

@@ -1,14 +1,18 @@
 //! What tenants get, may not get, and are told.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use appsockets_crds::{AppSocketsCluster, AuthProvider, ChannelRules, Hub, HubNamespace};
+use kube::Resource;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Resolved, resolve};
 use crate::{
     verdict::{Reason, Verdict},
-    world::{Object, Secrets, World},
+    world::{Read, Secrets, World},
 };
 
 /// A world of the objects, in the order in which they were made. `namespace/name` names each.
@@ -23,31 +27,27 @@ fn world(objects: &[(&str, &str, Value)]) -> World {
                 "creationTimestamp": format!("2026-01-01T00:00:{age:02}Z"),
             },
         });
-        let read = "the object is of its kind";
         match *kind {
-            "AppSocketsCluster" => {
-                world.clusters.push(serde_json::from_value::<AppSocketsCluster>(object).expect(read))
-            }
-            "Hub" => world.hubs.push(Object::Known(serde_json::from_value::<Hub>(object).expect(read))),
-            "ChannelRules" => {
-                world.rules.push(Object::Known(serde_json::from_value::<ChannelRules>(object).expect(read)))
-            }
-            "Namespace" => {
-                world.namespaces.push(Object::Known(serde_json::from_value::<HubNamespace>(object).expect(read)))
-            }
-            "AuthProvider" => {
-                world.providers.push(Object::Known(serde_json::from_value::<AuthProvider>(object).expect(read)))
-            }
+            "AppSocketsCluster" => world.clusters.push(read(object)),
+            "Hub" => world.hubs.push(read(object)),
+            "ChannelRules" => world.rules.push(read(object)),
+            "Namespace" => world.namespaces.push(read(object)),
+            "AuthProvider" => world.providers.push(read(object)),
             "Secret" => {
                 let secrets = world.secrets.entry(namespace.into()).or_insert(Secrets::Read(BTreeMap::new()));
                 let Secrets::Read(secrets) = secrets else { continue };
                 let secret = json!({"metadata": {"name": name}, "data": spec});
-                secrets.insert(name.into(), serde_json::from_value(secret).expect(read));
+                let secret = serde_json::from_value(secret).expect("it is a Secret");
+                secrets.insert(name.into(), Arc::new(secret));
             }
             other => panic!("there is no kind {other}"),
         }
     }
     world
+}
+
+fn read<K: DeserializeOwned + Resource>(object: Value) -> Read<K> {
+    Arc::new(serde_json::from_value(object).expect("it has metadata"))
 }
 
 fn cluster(tenants: Value) -> (&'static str, &'static str, Value) {
@@ -64,8 +64,12 @@ fn hub(place: &'static str) -> (&'static str, &'static str, Value) {
 
 /// What the nodes of the only cluster ought to serve.
 fn wanted(resolved: &Resolved) -> Vec<String> {
-    let [entries] = &*resolved.wanted.values().collect::<Vec<_>>() else { panic!("not one cluster") };
-    entries.keys().map(ToString::to_string).collect()
+    let [wanted] = &*resolved.wanted.values().collect::<Vec<_>>() else { panic!("not one cluster") };
+    wanted.entries.keys().map(ToString::to_string).collect()
+}
+
+fn kept(resolved: &Resolved) -> BTreeSet<String> {
+    resolved.wanted.values().flat_map(|wanted| wanted.kept.clone()).collect()
 }
 
 fn verdict(resolved: &Resolved, key: &str) -> Verdict {
@@ -99,7 +103,7 @@ fn a_tenant_with_all_that_it_can_have() {
         ["Hub shop", "ChannelRules shop/quiet", "Namespace shop/orders", "Channel shop/news", "AuthProvider shop"];
     assert_eq!(wanted(&resolved), expected);
     assert!(resolved.verdicts.values().all(|verdict| *verdict == Verdict::Wanted), "{:?}", resolved.verdicts);
-    assert!(resolved.kept.is_empty());
+    assert!(kept(&resolved).is_empty());
 }
 
 #[test]
@@ -167,14 +171,14 @@ fn what_lacks_is_named() {
     assert_eq!(reason(&resolved, "ChannelRules apps/lost"), Some(Reason::HubNotFound));
     assert_eq!(reason(&resolved, "Namespace apps/lost"), Some(Reason::RulesNotFound));
     assert!(matches!(verdict(&resolved, "AuthProvider apps/own"), Verdict::Waiting { .. }));
-    assert!(resolved.kept.contains("uid-5"), "what is served stays until the Secrets are read");
+    assert!(kept(&resolved).contains("uid-5"), "what is served stays until the Secrets are read");
 
     world.secrets.insert("apps".into(), Secrets::Forbidden);
     assert_eq!(reason(&resolve(&world), "AuthProvider apps/own"), Some(Reason::SecretNotReadable));
     world.secrets.insert("apps".into(), Secrets::Read(BTreeMap::new()));
     let resolved = resolve(&world);
     assert_eq!(reason(&resolved, "AuthProvider apps/own"), Some(Reason::SecretNotFound));
-    assert!(resolved.kept.contains("uid-5"));
+    assert!(kept(&resolved).contains("uid-5"));
 }
 
 #[test]
@@ -185,12 +189,12 @@ fn what_can_not_be_read_stops_nothing_else_and_is_kept() {
         // They may be all that protects it.
         ("ChannelRules", "apps/quiet", json!({"hubRef": {"name": "odd"}})),
     ]);
-    let Object::Known(known) = &world.hubs[0] else { panic!("it is known") };
-    let mut metadata = known.metadata.clone();
-    (metadata.name, metadata.uid) = (Some("odd".into()), Some("uid-odd".into()));
-    world.hubs.push(Object::Unknown { metadata: Box::new(metadata), error: "invalid type".into() });
+    world.hubs.push(read(json!({
+        "apiVersion": "appsockets.io/v1alpha1", "kind": "Hub", "spec": {"clusterRef": 7},
+        "metadata": {"namespace": "apps", "name": "odd", "uid": "uid-odd"},
+    })));
     let resolved = resolve(&world);
     assert_eq!(reason(&resolved, "Hub apps/odd"), Some(Reason::Undecodable));
-    assert_eq!(resolved.kept, ["uid-2".to_owned(), "uid-odd".to_owned()].into());
+    assert_eq!(kept(&resolved), ["uid-2".to_owned(), "uid-odd".to_owned()].into());
     assert_eq!(wanted(&resolved), ["Hub shop"]);
 }

@@ -1,0 +1,267 @@
+//! Makes the objects of each cluster what they ought to be, and puts right what others have changed.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use appsockets_crds::AppSocketsCluster;
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Secret};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+    runtime::reflector::{ObjectRef, Store},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use tracing::{info, warn};
+
+use crate::{
+    children::{Children, Names, children, secrets},
+    decide::Decided,
+    events::{Events, Note},
+    resolve::key_of,
+    watching::{Signal, Watched},
+    world::{ClusterKey, Secrets},
+};
+
+/// By which the API server knows what the operator has set.
+pub const MANAGER: &str = "appsockets-operator";
+/// How often everything is looked at although nothing has changed.
+const LOOK: Duration = Duration::from_secs(10);
+/// For how long a write may not be seen by the watch.
+const EXPECTED: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the objects of a cluster are not what they ought to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub reason: &'static str,
+    pub message: String,
+    /// Whether only a person can help.
+    pub stalled: bool,
+}
+
+/// Of which clusters the objects are not what they ought to be.
+#[derive(Default)]
+pub struct Problems {
+    of: Mutex<BTreeMap<ClusterKey, Problem>>,
+    pub changed: Signal,
+}
+
+impl Problems {
+    pub fn of(&self, cluster: &ClusterKey) -> Option<Problem> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner).get(cluster).cloned()
+    }
+
+    fn set(&self, cluster: &ClusterKey, problem: Option<Problem>) {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match &problem {
+            Some(problem) => of.insert(cluster.clone(), problem.clone()),
+            None => of.remove(cluster),
+        };
+        if before != problem {
+            self.changed.send();
+        }
+    }
+}
+
+/// Applies what clusters are made of, for ever.
+pub struct Applying {
+    pub client: Client,
+    pub watched: Arc<Watched>,
+    pub decided: watch::Receiver<Arc<Decided>>,
+    pub problems: Arc<Problems>,
+    pub events: Events,
+    pub applied: BTreeMap<String, Applied>,
+}
+
+/// What was written last.
+pub struct Applied {
+    wanted: String,
+    version: u64,
+    at: Instant,
+}
+
+impl Applying {
+    pub async fn run(mut self) {
+        let mut children_changed = self.watched.children.subscribe();
+        loop {
+            let decided = self.decided.borrow_and_update().clone();
+            children_changed.mark_unchanged();
+            for cluster in decided.world.clusters.iter().filter_map(|cluster| cluster.0.as_ref().ok()) {
+                let key = key_of(cluster);
+                if cluster.spec.paused || cluster.metadata.deletion_timestamp.is_some() {
+                    self.problems.set(&key, None);
+                    continue;
+                }
+                let problem = self.cluster(cluster, decided.world.secrets.get(&key.0)).await.err();
+                if let Some(problem) = &problem {
+                    warn!(reason = problem.reason, "{}/{}: {}", key.0, key.1, problem.message);
+                }
+                self.problems.set(&key, problem);
+            }
+            tokio::select! {
+                changed = self.decided.changed() => if changed.is_err() { return },
+                changed = children_changed.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn cluster(&mut self, cluster: &AppSocketsCluster, secrets: Option<&Secrets>) -> Result<(), Problem> {
+        self.secrets(cluster, secrets).await?;
+        let Children { account, size, nodes, clients, stateful_set } = children(cluster);
+        let watched = self.watched.clone();
+        self.ensure(cluster, &watched.accounts, account).await?;
+        self.ensure(cluster, &watched.config_maps, size).await?;
+        self.ensure(cluster, &watched.services, nodes).await?;
+        self.ensure(cluster, &watched.services, clients).await?;
+        // Last, so that no pod begins before what it needs is there.
+        self.ensure(cluster, &watched.stateful_sets, stateful_set).await
+    }
+
+    /// Makes the Secrets that lack. What is there is never changed: nodes run by it.
+    async fn secrets(&self, cluster: &AppSocketsCluster, secrets: Option<&Secrets>) -> Result<(), Problem> {
+        let namespace = cluster.namespace().unwrap_or_default();
+        let there = match secrets {
+            None => {
+                let message = format!("The Secrets of the namespace {namespace} are being read.");
+                return Err(Problem { reason: "ReadingSecrets", message, stalled: false });
+            }
+            Some(Secrets::Forbidden) => {
+                let message = format!(
+                    "The operator may not keep the nodes' Secrets in the namespace {namespace}: bind it there, with \
+                     kubectl create rolebinding appsockets-operator --clusterrole=appsockets-operator-secrets \
+                     --serviceaccount=NAMESPACE:appsockets-operator -n {namespace}, where NAMESPACE is the operator's."
+                );
+                return Err(Problem { reason: "SecretNotReadable", message, stalled: true });
+            }
+            Some(Secrets::Read(there)) => there,
+        };
+        let names = Names::of(cluster);
+        let failed = |error: anyhow::Error| Problem {
+            reason: "SecretNotMade",
+            message: format!("A Secret can't be made: {error:#}."),
+            stalled: false,
+        };
+        for name in [&names.keys, &names.authority, &names.node_certificate] {
+            if let Some(found) = there.get(name) {
+                owned(cluster, "Secret", &**found)?;
+            }
+        }
+        if !there.contains_key(&names.keys) {
+            self.create(secrets::keys(cluster).map_err(failed)?).await.map_err(failed)?;
+        }
+        let authority = match there.get(&names.authority) {
+            Some(authority) => authority.clone(),
+            None => Arc::new(self.create(secrets::authority(cluster).map_err(failed)?).await.map_err(failed)?),
+        };
+        if !there.contains_key(&names.node_certificate) {
+            let certificate = secrets::node_certificate(cluster, &authority).map_err(failed)?;
+            self.create(certificate).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a Secret, or gives the one that is there.
+    async fn create(&self, secret: Secret) -> anyhow::Result<Secret> {
+        let name = secret.name_any();
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &secret.namespace().unwrap_or_default());
+        match api.create(&PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }, &secret).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(api.get(&name).await?),
+            made => made.with_context(|| format!("{name} was not taken")),
+        }
+    }
+
+    /// Makes an object what it ought to be, if it is not known to be that already.
+    async fn ensure<K>(&mut self, cluster: &AppSocketsCluster, store: &Store<K>, wanted: K) -> Result<(), Problem>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    {
+        let kind = K::kind(&()).into_owned();
+        let (name, namespace) = (wanted.name_any(), wanted.namespace().unwrap_or_default());
+        let id = format!("{kind} {namespace}/{name}");
+        let json = serde_json::to_string(&wanted).unwrap_or_default();
+        let there = store.get(&ObjectRef::new(&name).within(&namespace));
+        let applied = self.applied.get(&id);
+        let drifted = match (applied, &there) {
+            (None, _) => false,
+            // The watch may not have come as far as the write.
+            (Some(applied), None) => applied.at.elapsed() > EXPECTED,
+            (Some(applied), Some(there)) => version(&**there) > applied.version,
+        };
+        if applied.is_some_and(|applied| applied.wanted == json) && !drifted {
+            return Ok(());
+        }
+        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        if applied.is_none() {
+            let found = match &there {
+                Some(there) => Some((**there).clone()),
+                None => api.get_opt(&name).await.map_err(|error| refused(&id, &error))?,
+            };
+            found.map_or(Ok(()), |found| owned(cluster, &kind, &found))?;
+        }
+        let params = PatchParams::apply(MANAGER).force();
+        let patch = Patch::Apply(&wanted);
+        let writing = timeout(CALL_TIMEOUT, api.patch(&name, &params, &patch));
+        let late = |_| Problem {
+            reason: "NotApplied",
+            message: format!("The API server does not answer when it is given the {id}."),
+            stalled: false,
+        };
+        let written = writing.await.map_err(late)?.map_err(|error| refused(&id, &error))?;
+        let is_new = there.is_none() && applied.is_none();
+        let changed = there.is_some_and(|there| there.resource_version() != written.resource_version());
+        if drifted && changed {
+            info!("The {id} was changed by somebody, and is put right.");
+            let note = format!("The {id} was not as it ought to be: it is put right.");
+            self.events.cluster(cluster, Note::warning("DriftCorrected", &note));
+        } else if is_new || changed {
+            info!("The {id} is applied.");
+        }
+        self.applied.insert(id, Applied { wanted: json, version: version(&written), at: Instant::now() });
+        Ok(())
+    }
+}
+
+/// What rises when somebody changes an object: its generation, which leaves out its status, where it has one.
+fn version<K: Resource>(object: &K) -> u64 {
+    let metadata = object.meta();
+    let version = metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
+    metadata.generation.and_then(|generation| generation.try_into().ok()).or(version).unwrap_or(0)
+}
+
+/// Whether an object is the cluster's own. Nothing of others is taken over.
+fn owned<K: Resource>(cluster: &AppSocketsCluster, kind: &str, found: &K) -> Result<(), Problem> {
+    let uid = cluster.uid().unwrap_or_default();
+    if found.owner_references().iter().any(|owner| owner.uid == uid) {
+        return Ok(());
+    }
+    let name = found.name_any();
+    Err(Problem {
+        reason: "NameTaken",
+        message: format!("There is a {kind} {name} already, which is not this cluster's: delete it, or name the cluster otherwise."),
+        stalled: true,
+    })
+}
+
+fn refused(id: &str, error: &kube::Error) -> Problem {
+    let (reason, stalled) = match error {
+        kube::Error::Api(status) if status.code == 403 => ("Forbidden", true),
+        kube::Error::Api(status) if status.code == 422 || status.code == 400 => ("Invalid", true),
+        _ => ("NotApplied", false),
+    };
+    let why = match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    };
+    Problem { reason, message: format!("The API server does not take the {id}: {why}"), stalled }
+}

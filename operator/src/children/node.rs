@@ -1,0 +1,227 @@
+//! The pods of nodes.
+
+use std::collections::BTreeMap;
+
+use appsockets_crds::AppSocketsCluster;
+use k8s_openapi::{
+    api::{
+        apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy},
+        core::v1::{
+            Capabilities, ConfigMapKeySelector, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
+            HTTPGetAction, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+            SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+        },
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
+};
+use kube::ResourceExt;
+
+use super::{Names, labels, metadata, port, secrets, selector};
+
+/// How many nodes a new cluster is meant to have, among what changes without a restart.
+pub const EXPECTED: &str = "expectedCoreNodes";
+
+const KEYS: &str = "/etc/appsockets/keys";
+const CERTIFICATE: &str = "/etc/appsockets/certificate";
+const DATA: &str = "/var/lib/appsockets";
+/// Nobody on any machine.
+const USER: i64 = 65_532;
+/// Beyond the time that sessions are given, for what follows.
+const STOP_MARGIN_SECONDS: i64 = 20;
+
+pub fn stateful_set(cluster: &AppSocketsCluster, names: &Names) -> StatefulSet {
+    let metadata = metadata(cluster, &names.cluster);
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta { labels: Some(labels(cluster)), ..ObjectMeta::default() }),
+        spec: Some(pod(cluster, names)),
+    };
+    let spec = StatefulSetSpec {
+        replicas: Some(cluster.spec.replicas),
+        service_name: Some(names.nodes.clone()),
+        // In order, one pod with a bad image would keep all later ones from being mended (kubernetes/kubernetes#67250).
+        pod_management_policy: Some("Parallel".to_owned()),
+        // Only the operator knows when the next node may go.
+        update_strategy: Some(StatefulSetUpdateStrategy {
+            type_: Some("OnDelete".to_owned()),
+            ..StatefulSetUpdateStrategy::default()
+        }),
+        selector: LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() },
+        template,
+        ..StatefulSetSpec::default()
+    };
+    StatefulSet { metadata, spec: Some(spec), ..StatefulSet::default() }
+}
+
+fn pod(cluster: &AppSocketsCluster, names: &Names) -> PodSpec {
+    let secret = |name: &str, secret: &str| Volume {
+        name: name.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.to_owned()),
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    let data =
+        Volume { name: "data".to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
+    let spread = TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: "kubernetes.io/hostname".to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() }),
+        ..TopologySpreadConstraint::default()
+    };
+    PodSpec {
+        service_account_name: Some(names.nodes.clone()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(i64::from(cluster.spec.drain_seconds) + STOP_MARGIN_SECONDS),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        topology_spread_constraints: Some(vec![spread]),
+        containers: vec![container(cluster, names)],
+        volumes: Some(vec![data, secret("keys", &names.keys), secret("certificate", &names.node_certificate)]),
+        ..PodSpec::default()
+    }
+}
+
+fn container(cluster: &AppSocketsCluster, names: &Names) -> Container {
+    let named = |name: &str, port: i32, protocol: &str| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: port,
+        protocol: Some(protocol.to_owned()),
+        ..ContainerPort::default()
+    };
+    let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    };
+    Container {
+        name: "node".to_owned(),
+        image: Some(cluster.spec.image.clone()),
+        image_pull_policy: cluster.spec.image_pull_policy.clone(),
+        env: Some(environment(cluster, names)),
+        ports: Some(vec![
+            named("clients", port::CLIENTS, "TCP"),
+            named("admin", port::ADMIN, "TCP"),
+            named("metrics", port::METRICS, "TCP"),
+            named("nodes", port::NODES, "TCP"),
+            named("gossip", port::NODES, "UDP"),
+            named("operator", port::OPERATOR, "TCP"),
+        ]),
+        resources: resources(cluster),
+        readiness_probe: Some(probe("/readyz", 2, 2)),
+        liveness_probe: Some(probe("/healthz", 10, 6)),
+        // What a node says before it goes stands in its pod's status.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(vec![
+            mount("data", DATA, false),
+            mount("keys", KEYS, true),
+            mount("certificate", CERTIFICATE, true),
+        ]),
+        ..Container::default()
+    }
+}
+
+fn probe(path: &str, period: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::Int(port::METRICS),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+fn resources(cluster: &AppSocketsCluster) -> Option<ResourceRequirements> {
+    let resources = cluster.spec.resources.as_ref()?;
+    let quantities = |of: &BTreeMap<String, String>| {
+        let quantities = of.iter().map(|(name, quantity)| (name.clone(), Quantity(quantity.clone())));
+        (!of.is_empty()).then(|| quantities.collect())
+    };
+    Some(ResourceRequirements {
+        requests: quantities(&resources.requests),
+        limits: quantities(&resources.limits),
+        ..ResourceRequirements::default()
+    })
+}
+
+/// The nodes' configuration. What the operator sets goes before what the cluster says.
+fn environment(cluster: &AppSocketsCluster, names: &Names) -> Vec<EnvVar> {
+    let drain_ms = i64::from(cluster.spec.drain_seconds) * 1000;
+    let everywhere = |port: i32| format!("0.0.0.0:{port}");
+    let key = |name: &str| format!("{KEYS}/{name}");
+    let certificate = |name: &str| format!("{CERTIFICATE}/{name}");
+    let namespace = cluster.namespace().unwrap_or_default();
+    let ours = [
+        ("listen", everywhere(port::CLIENTS)),
+        ("data", DATA.to_owned()),
+        ("engine.drainMs", drain_ms.to_string()),
+        ("auth.sessionSecretFile", key(secrets::SESSION)),
+        ("admin.listen", everywhere(port::ADMIN)),
+        ("admin.tokenFile", key(secrets::ADMIN)),
+        ("metrics.listen", everywhere(port::METRICS)),
+        ("cluster.name", format!("{namespace}/{}", names.cluster)),
+        ("cluster.listen", everywhere(port::NODES)),
+        ("cluster.membership.secretKeyFile", key(secrets::MEMBERSHIP)),
+        ("cluster.rpc.secretKeyFile", key(secrets::RPC)),
+        ("discovery.seeds", format!("{}.{namespace}.svc:{}", names.nodes, port::NODES)),
+        ("operator.listen", everywhere(port::OPERATOR)),
+        ("operator.certificate", certificate(secrets::CERTIFICATE)),
+        ("operator.key", certificate(secrets::CERTIFICATE_KEY)),
+        ("operator.authority", certificate(secrets::AUTHORITY)),
+    ];
+    let mut all: BTreeMap<_, _> =
+        cluster.spec.config.iter().map(|(key, value)| (variable(key), value.clone())).collect();
+    all.extend(ours.into_iter().map(|(key, value)| (variable(key), value)));
+    let expected = EnvVarSource {
+        config_map_key_ref: Some(ConfigMapKeySelector {
+            name: names.nodes.clone(),
+            key: EXPECTED.to_owned(),
+            optional: None,
+        }),
+        ..EnvVarSource::default()
+    };
+    let expected_name = variable("cluster.expectedCoreNodes");
+    all.remove(&expected_name);
+    let all = all.into_iter().map(|(name, value)| EnvVar { name, value: Some(value), value_from: None });
+    all.chain([EnvVar { name: expected_name, value: None, value_from: Some(expected) }]).collect()
+}
+
+/// The environment variable of a key of the nodes' configuration.
+fn variable(key: &str) -> String {
+    let mut variable = "APPSOCKETS_".to_owned();
+    for letter in key.chars() {
+        match letter {
+            '.' => variable.push_str("__"),
+            upper if upper.is_ascii_uppercase() => variable.extend(['_', upper]),
+            lower => variable.push(lower.to_ascii_uppercase()),
+        }
+    }
+    variable
+}

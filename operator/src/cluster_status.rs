@@ -1,0 +1,99 @@
+//! What a cluster is told of itself.
+
+use std::collections::BTreeMap;
+
+use appsockets_crds::AppSocketsCluster;
+use kube::{
+    ResourceExt,
+    api::ApiResource,
+    runtime::reflector::ObjectRef,
+};
+use serde_json::json;
+
+use crate::{
+    apply::Problems,
+    children::{CLUSTER_LABEL, selector},
+    decide::Decided,
+    link::Links,
+    pods,
+    resolve::key_of,
+    status::{self, Node, Outcome},
+    statuses::Subject,
+    watching::Watched,
+    world::ClusterKey,
+};
+
+/// Where it is looked at.
+pub struct Look<'a> {
+    pub decided: &'a Decided,
+    pub nodes: &'a BTreeMap<ClusterKey, Vec<Node>>,
+    pub watched: &'a Watched,
+    pub links: &'a Links,
+    pub problems: &'a Problems,
+}
+
+impl Look<'_> {
+    /// A cluster, and what is to be said of it.
+    pub fn subject<'w>(&self, cluster: &'w AppSocketsCluster, resource: ApiResource) -> Subject<'w> {
+        let key = key_of(cluster);
+        let mut own: Vec<_> = self.watched.pods.state();
+        own.retain(|pod| {
+            pod.namespace().as_deref() == Some(&key.0) && pod.labels().get(CLUSTER_LABEL) == Some(&key.1)
+        });
+        own.sort_by_key(|pod| pod.name_any());
+        let ready = own.iter().filter(|pod| pods::is_ready(pod)).count();
+        let trouble = own.iter().find_map(|pod| pods::trouble(pod));
+        let held = own.iter().map(|pod| self.links.report(&pod.uid().unwrap_or_default()).removals_held).max();
+        let outcome = self.outcome(cluster, &key, ready, trouble, held.unwrap_or(0));
+        let paused = cluster.spec.paused.then(|| "The operator changes nothing of this cluster: spec.paused.".to_owned());
+        let selector: Vec<_> = selector(cluster).iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let status = serde_json::to_value(&cluster.status).unwrap_or_default();
+        let more = json!({"replicas": own.len(), "readyReplicas": ready, "selector": selector.join(",")});
+        Subject { resource, metadata: &cluster.metadata, status, outcome, paused, more }
+    }
+
+    fn outcome(
+        &self,
+        cluster: &AppSocketsCluster,
+        key: &ClusterKey,
+        ready: usize,
+        trouble: Option<String>,
+        removals_held: u32,
+    ) -> Outcome {
+        if let Some(problem) = self.problems.of(key) {
+            let (reason, message) = (problem.reason, problem.message);
+            return match problem.stalled {
+                true => Outcome::Stalled { reason, message },
+                false => Outcome::InProgress { reason, message },
+            };
+        }
+        if let Some(why) = &self.decided.frozen {
+            let message = format!("Nodes keep what they have, because {why}: apply the definitions of this release.");
+            return Outcome::Stalled { reason: "DefinitionsGone", message };
+        }
+        if removals_held > 0 {
+            let message = format!(
+                "{removals_held} hubs would go at once, so they stay: if that is meant, kubectl annotate appsocketscluster \
+                 {} -n {} appsockets.io/remove-hubs={removals_held} --overwrite",
+                key.1, key.0
+            );
+            return Outcome::Stalled { reason: "RemovalsHeld", message };
+        }
+        let applied = self.watched.stateful_sets.get(&ObjectRef::new(&key.1).within(&key.0));
+        let wanted = usize::try_from(cluster.spec.replicas).unwrap_or(0);
+        let replicas = applied.and_then(|set| set.spec.as_ref()?.replicas).and_then(|replicas| replicas.try_into().ok());
+        if replicas != Some(wanted) || ready != wanted {
+            let mut message = format!("{ready} of {wanted} nodes are ready.");
+            if let Some(trouble) = trouble {
+                message += &format!(" {trouble}");
+            }
+            return Outcome::InProgress { reason: "Starting", message };
+        }
+        let nodes = self.nodes.get(key).map_or(&[][..], Vec::as_slice);
+        let lagging = self.decided.resolved.wanted.get(key).and_then(|wanted| status::of_nodes(wanted, nodes));
+        lagging.unwrap_or_else(|| Outcome::Ready {
+            reason: "Serving",
+            message: "Every node is ready and serves what it ought to.".to_owned(),
+        })
+    }
+}

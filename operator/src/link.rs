@@ -1,0 +1,274 @@
+//! One node: it is told what to serve, and asked again and again what it has.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use appsockets_core::{channel::HubId, settings::entry::Entry};
+use appsockets_proto::configuration::{
+    self as wire, Head, Held, Identity, PushRequest, ShowRequest, configuration_client::ConfigurationClient,
+};
+use futures_util::stream;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tracing::{info, warn};
+
+use crate::{
+    decide::Decided,
+    events::{Events, Note},
+    lease::Lease,
+    metrics::Metrics,
+    resolve::Wanted,
+    status,
+    watching::Signal,
+    world::ClusterKey,
+};
+
+/// How often a node is asked what it has.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// A node with all that it can hold takes this long at most.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(1);
+/// For how long a node may not be reached before that is said.
+const GRACE: Duration = Duration::from_secs(10);
+/// Resources in a part of a push.
+const PART: usize = 1000;
+
+/// What all links share.
+pub struct Links {
+    pub decided: watch::Receiver<Arc<Decided>>,
+    pub lease: Arc<Lease>,
+    pub sequence: AtomicU64,
+    pub events: Events,
+    pub metrics: Metrics,
+    /// By the uid of the node's pod.
+    reports: Mutex<BTreeMap<String, Report>>,
+    /// A report has changed.
+    pub changed: Signal,
+}
+
+/// What is known of a node.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub serves: Option<Arc<Wanted>>,
+    pub withheld: BTreeSet<HubId>,
+    /// Hubs that stay there because too many would go at once.
+    pub removals_held: u32,
+    pub unreachable: Option<String>,
+}
+
+impl Links {
+    pub fn new(decided: watch::Receiver<Arc<Decided>>, lease: Arc<Lease>, events: Events, metrics: Metrics) -> Links {
+        let (sequence, reports, changed) = Default::default();
+        Links { decided, lease, sequence, events, metrics, reports, changed }
+    }
+
+    pub fn report(&self, pod_uid: &str) -> Report {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).get(pod_uid).cloned().unwrap_or_default()
+    }
+
+    pub fn forget(&self, pod_uid: &str) {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).remove(pod_uid);
+        self.changed.send();
+    }
+
+    fn tell(&self, pod_uid: &str, change: impl FnOnce(&mut Report)) {
+        change(self.reports.lock().unwrap_or_else(PoisonError::into_inner).entry(pod_uid.to_owned()).or_default());
+        self.changed.send();
+    }
+}
+
+impl Report {
+    /// As a live node.
+    pub fn of(self, pod: &str) -> status::Node {
+        let Report { serves, withheld, unreachable, .. } = self;
+        status::Node { name: pod.to_owned(), serves, withheld, unreachable }
+    }
+}
+
+/// A node to talk to.
+#[derive(Clone)]
+pub struct Target {
+    pub cluster: ClusterKey,
+    pub pod: String,
+    pub pod_uid: String,
+    /// Of its port for the operator.
+    pub address: String,
+    pub tls: ClientTlsConfig,
+}
+
+/// What the node took last from this operator.
+struct Taken {
+    wanted: Arc<Wanted>,
+    /// What it then named its state.
+    handed: String,
+    /// Whether that state is just what was wanted, so that a difference can be told.
+    exact: bool,
+    /// How many hubs were allowed to go.
+    removals_max: u32,
+}
+
+/// Talks to a node for ever.
+pub async fn run(links: Arc<Links>, target: Target) {
+    let mut reached = Instant::now();
+    let mut taken = None;
+    loop {
+        let error = match talk(&links, &target, &mut taken, &mut reached).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        if reached.elapsed() > GRACE {
+            let error = format!("{error:#}");
+            if links.report(&target.pod_uid).unreachable.is_none() {
+                warn!(pod = target.pod, error, "A node can't be reached.");
+            }
+            links.tell(&target.pod_uid, |report| report.unreachable = Some(error));
+        }
+        sleep(RETRY).await;
+    }
+}
+
+enum Never {}
+
+async fn talk(
+    links: &Links,
+    target: &Target,
+    taken: &mut Option<Taken>,
+    reached: &mut Instant,
+) -> anyhow::Result<Never> {
+    let endpoint = Endpoint::from_shared(format!("https://{}", target.address))?
+        .tls_config(target.tls.clone())?
+        .connect_timeout(CALL_TIMEOUT)
+        .tcp_nodelay(true);
+    let mut client = ConfigurationClient::new(endpoint.connect().await?);
+    let mut decided = links.decided.clone();
+    let mut term = links.lease.term();
+    loop {
+        let held = timeout(CALL_TIMEOUT, client.show(ShowRequest {})).await.context("it does not answer")??;
+        let held = held.into_inner();
+        *reached = Instant::now();
+        if links.report(&target.pod_uid).unreachable.is_some() {
+            links.tell(&target.pod_uid, |report| report.unreachable = None);
+        }
+        let changed_by_others = taken.as_ref().is_some_and(|taken| taken.handed != held.handed);
+        if changed_by_others {
+            *taken = None;
+            let note = "What the node serves was not what it was told last: it is told again.";
+            links.events.pod(&target.cluster.0, &target.pod, &target.pod_uid, Note::warning("DriftCorrected", note));
+            links.metrics.drifts.inc();
+        }
+        // What changed while the node was being told is told at once.
+        loop {
+            let now = decided.borrow_and_update().clone();
+            term.mark_unchanged();
+            let Some(wanted) = now.resolved.wanted.get(&target.cluster) else { break };
+            let cluster = now.cluster(&target.cluster);
+            let removals_max = cluster.map_or(0, crate::decide::removals_max);
+            let same = |taken: &Taken| taken.wanted.is(wanted) && taken.removals_max == removals_max;
+            if taken.as_ref().is_some_and(same) {
+                // The same, decided anew.
+                links.tell_if_new(target, wanted);
+                break;
+            }
+            if cluster.is_none_or(|cluster| cluster.spec.paused) {
+                break;
+            }
+            *taken = push(links, target, &mut client, &held, taken.take(), wanted, removals_max).await?;
+            *reached = Instant::now();
+        }
+        tokio::select! {
+            changed = decided.changed() => changed.context("nothing is decided any more")?,
+            changed = term.changed() => changed.context("there is no lease any more")?,
+            () = sleep(HEARTBEAT) => {}
+        }
+    }
+}
+
+impl Links {
+    fn tell_if_new(&self, target: &Target, wanted: &Arc<Wanted>) {
+        let known = self.report(&target.pod_uid).serves.is_some_and(|serves| Arc::ptr_eq(&serves, wanted));
+        if !known {
+            self.tell(&target.pod_uid, |report| report.serves = Some(wanted.clone()));
+        }
+    }
+}
+
+/// Tells a node what to serve. None: it could not be told a difference, or not by this term.
+async fn push(
+    links: &Links,
+    target: &Target,
+    client: &mut ConfigurationClient<Channel>,
+    held: &Held,
+    taken: Option<Taken>,
+    wanted: &Arc<Wanted>,
+    removals_max: u32,
+) -> anyhow::Result<Option<Taken>> {
+    let base = taken.filter(|taken| taken.exact && taken.wanted.kept == wanted.kept);
+    let term = *links.lease.term().borrow();
+    if held.term > term {
+        links.lease.raise(held.term + 1);
+        bail!("it has taken a push of term {}, and this operator's is {term}", held.term);
+    }
+    let sequence = links.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+    let handed = base.as_ref().map_or(String::new(), |base| base.handed.clone());
+    let head = Head { term, sequence, base: handed, removals_max };
+    let began = Instant::now();
+    let parts = parts(head, base.as_ref().map(|base| &*base.wanted), wanted);
+    let answer = timeout(PUSH_TIMEOUT, client.push(stream::iter(parts))).await.context("it takes no push")??;
+    let held = answer.into_inner();
+    links.metrics.pushed(if held.taken { "taken" } else { "refused" }, began.elapsed());
+    if !held.taken {
+        if held.term > term {
+            links.lease.raise(held.term + 1);
+        }
+        info!(pod = target.pod, refused = held.refused, "A node did not take what it was told.");
+        return match base {
+            // The whole is told next.
+            Some(_) => Ok(None),
+            None => bail!("it refuses: {}", held.refused),
+        };
+    }
+    let withheld: BTreeSet<HubId> = held.withheld.iter().map(|hub| HubId::from(hub.as_str())).collect();
+    let exact = withheld.is_empty() && held.removals_held == 0;
+    links.tell(&target.pod_uid, |report| {
+        *report = Report {
+            serves: Some(wanted.clone()),
+            withheld,
+            removals_held: held.removals_held,
+            unreachable: None,
+        };
+    });
+    Ok(Some(Taken { wanted: wanted.clone(), handed: held.handed, exact, removals_max }))
+}
+
+/// A push of the whole, or of what has changed.
+fn parts(head: Head, base: Option<&Wanted>, wanted: &Wanted) -> Vec<PushRequest> {
+    let before = |entry: &Entry| base.and_then(|base| base.entries.get(&entry.id));
+    let set = wanted.entries.values().filter(|entry| before(entry).is_none_or(|before| before != *entry));
+    let set: Vec<_> = set.map(|entry| wire_entry(entry)).collect();
+    let gone = base.into_iter().flat_map(|base| base.entries.keys()).filter(|id| !wanted.entries.contains_key(id));
+    let removed: Vec<_> = gone
+        .map(|id| Identity { hub: id.hub.to_string(), kind: id.kind.name().to_owned(), name: id.name.to_string() })
+        .collect();
+    let kept: Vec<_> = wanted.kept.iter().cloned().collect();
+    let mut parts = vec![PushRequest { head: Some(head), ..PushRequest::default() }];
+    parts.extend(set.chunks(PART).map(|set| PushRequest { set: set.to_vec(), ..PushRequest::default() }));
+    parts.extend(removed.chunks(PART).map(|removed| PushRequest { removed: removed.to_vec(), ..PushRequest::default() }));
+    parts.extend(kept.chunks(PART).map(|kept| PushRequest { kept: kept.to_vec(), ..PushRequest::default() }));
+    parts
+}
+
+fn wire_entry(entry: &Entry) -> wire::Entry {
+    let resource = serde_json::to_string(&entry.resource).unwrap_or_default();
+    wire::Entry { uid: entry.uid.to_string(), generation: entry.generation, resource }
+}

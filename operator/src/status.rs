@@ -1,0 +1,159 @@
+//! What a resource is told of itself: one contract for kubectl, kstatus and Argo CD.
+//!
+//! `Ready` is True only when every live node serves this generation, Unknown while that comes by itself, with
+//! `Reconciling`, and False where only a person can help, with `Stalled`. Nothing in it changes while nothing happens.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use appsockets_core::{
+    channel::HubId,
+    settings::entry::{Entry, ResourceId},
+};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+
+use crate::{resolve::Wanted, verdict::Verdict};
+
+/// Nodes that are named in a message, at most.
+const NAMED_MAX: usize = 3;
+
+/// What is known of a live node: one that was ready since it began, and whose pod is there and not deleted.
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    /// That of its pod.
+    pub name: String,
+    /// What it took last; None: nobody knows.
+    pub serves: Option<Arc<Wanted>>,
+    /// Hubs of which it can't use something, so that they stayed as they were.
+    pub withheld: BTreeSet<HubId>,
+    /// Why it can't be reached, if so for longer than a moment.
+    pub unreachable: Option<String>,
+}
+
+impl Node {
+    /// Whether it serves what is wanted of these resources.
+    pub fn serves(&self, wanted: &BTreeMap<ResourceId, Arc<Entry>>, ids: &[ResourceId]) -> bool {
+        let Some(serves) = &self.serves else { return false };
+        ids.iter().all(|id| {
+            !self.withheld.contains(&id.hub)
+                && match (serves.entries.get(id), wanted.get(id)) {
+                    (Some(served), Some(wanted)) => Arc::ptr_eq(served, wanted) || served == wanted,
+                    _ => false,
+                }
+        })
+    }
+}
+
+/// What a resource is told in its conditions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Ready { reason: &'static str, message: String },
+    InProgress { reason: &'static str, message: String },
+    Stalled { reason: &'static str, message: String },
+}
+
+impl Outcome {
+    /// The status, the reason and the message of `Ready`.
+    fn ready(&self) -> (&'static str, &'static str, &str) {
+        match self {
+            Outcome::Ready { reason, message } => ("True", reason, message),
+            Outcome::InProgress { reason, message } => ("Unknown", reason, message),
+            Outcome::Stalled { reason, message } => ("False", reason, message),
+        }
+    }
+}
+
+/// What a tenant's resource is told. `ids` are what it says among what is `wanted`; `strict`: whether a node that can't
+/// be reached counts as one that serves nothing, although it served this when it was last heard of.
+pub fn of_tenant(verdict: &Verdict, ids: &[ResourceId], wanted: &Wanted, nodes: &[Node], strict: bool) -> Outcome {
+    match verdict {
+        Verdict::Stalled { reason, message } => {
+            return Outcome::Stalled { reason: reason.name(), message: message.clone() };
+        }
+        Verdict::Waiting { reason, message } => return Outcome::InProgress { reason, message: message.clone() },
+        Verdict::Wanted => {}
+    }
+    if nodes.is_empty() {
+        return Outcome::InProgress { reason: "NoNodes", message: "No node of the cluster is ready.".to_owned() };
+    }
+    let hidden = |node: &&Node| strict && node.unreachable.is_some();
+    let lagging: Vec<_> =
+        nodes.iter().filter(|node| !node.serves(&wanted.entries, ids) || hidden(node)).collect();
+    if lagging.is_empty() {
+        return Outcome::Ready { reason: "Served", message: "Every node serves it.".to_owned() };
+    }
+    laggards("serve it", &lagging, nodes.len())
+}
+
+/// What a cluster is told of the nodes that do not serve what they ought to; None: all do.
+pub fn of_nodes(wanted: &Wanted, nodes: &[Node]) -> Option<Outcome> {
+    let in_line = |node: &Node| {
+        node.unreachable.is_none() && node.withheld.is_empty() && node.serves.as_ref().is_some_and(|serves| serves.is(wanted))
+    };
+    let lagging: Vec<_> = nodes.iter().filter(|node| !in_line(node)).collect();
+    (!lagging.is_empty()).then(|| laggards("serve what they ought to", &lagging, nodes.len()))
+}
+
+fn laggards(what: &str, lagging: &[&Node], nodes: usize) -> Outcome {
+    let mut names: Vec<_> = lagging.iter().take(NAMED_MAX).map(|node| node.name.as_str()).collect();
+    let more = lagging.len().saturating_sub(NAMED_MAX);
+    let rest = format!("{more} more");
+    if more > 0 {
+        names.push(&rest);
+    }
+    let mut message =
+        format!("{} of {nodes} nodes {what}; it is not seen of {}.", nodes - lagging.len(), names.join(", "));
+    let unreachable = lagging.iter().find_map(|node| Some((node, node.unreachable.as_ref()?)));
+    let withheld = lagging.iter().find_map(|node| Some((node, node.withheld.first()?)));
+    if let Some((node, why)) = unreachable {
+        message += &format!(" {} can't be reached: {why}.", node.name);
+    } else if let Some((node, hub)) = withheld {
+        message += &format!(
+            " {} can't use something of the hub {hub}, so that stays there as it was: have the node run this release.",
+            node.name
+        );
+    }
+    let reason = if unreachable.is_some() || withheld.is_some() { "NodeLagging" } else { "Applying" };
+    Outcome::InProgress { reason, message }
+}
+
+/// The conditions that say it. A condition keeps the time of its last change while its status stays the same.
+pub fn conditions(
+    outcome: &Outcome,
+    paused: Option<&str>,
+    generation: i64,
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let (status, reason, message) = outcome.ready();
+    let mut conditions = vec![("Ready", status, reason, message)];
+    match outcome {
+        Outcome::Ready { .. } => {}
+        Outcome::InProgress { .. } => conditions.push(("Reconciling", "True", reason, message)),
+        Outcome::Stalled { .. } => conditions.push(("Stalled", "True", reason, message)),
+    }
+    if let Some(message) = paused {
+        conditions.retain(|(kind, ..)| *kind != "Reconciling");
+        conditions.push(("Paused", "True", "Paused", message));
+    }
+    let condition = |(kind, status, reason, message): (&str, &str, &str, &str)| {
+        let same = before.iter().find(|condition| condition.type_ == kind && condition.status == status);
+        Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: Some(generation),
+            last_transition_time: same.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+        }
+    };
+    conditions.into_iter().map(condition).collect()
+}
+
+#[cfg(test)]
+mod tests;

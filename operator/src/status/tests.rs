@@ -1,0 +1,97 @@
+//! The table of what tools conclude from what resources are told.
+
+use std::sync::Arc;
+
+use appsockets_core::settings::{
+    entry::{Entry, ResourceId, Source},
+    resource::{HubSpec, Resource},
+};
+use k8s_openapi::jiff::Timestamp;
+
+use super::{Node, Outcome, conditions, of_nodes, of_tenant};
+use crate::{
+    resolve::Wanted,
+    verdict::{Reason, Verdict},
+};
+
+fn wanted(generation: u64) -> Arc<Wanted> {
+    let resource = Resource::Hub { name: "shop".into(), spec: HubSpec::default() };
+    let entry = Arc::new(Entry::new(Source::Operator, "uid", generation, resource));
+    Arc::new(Wanted::new([(entry.id.clone(), entry)].into(), Default::default()))
+}
+
+fn node(name: &str, serves: &Arc<Wanted>) -> Node {
+    Node { name: name.into(), serves: Some(serves.clone()), ..Node::default() }
+}
+
+fn told(nodes: &[Node]) -> Outcome {
+    of_tenant(&Verdict::Wanted, &[ResourceId::hub("shop")], &wanted(2), nodes, true)
+}
+
+fn in_progress(outcome: Outcome) -> (&'static str, String) {
+    match outcome {
+        Outcome::InProgress { reason, message } => (reason, message),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn ready_is_true_when_every_node_serves_this_generation() {
+    let (new, old) = (wanted(2), wanted(1));
+    assert!(matches!(told(&[node("main-0", &new), node("main-1", &new)]), Outcome::Ready { reason: "Served", .. }));
+    let (reason, message) = in_progress(told(&[node("main-0", &new), node("main-1", &old)]));
+    assert_eq!((reason, message.as_str()), ("Applying", "1 of 2 nodes serve it; it is not seen of main-1."));
+    assert_eq!(in_progress(told(&[])).0, "NoNodes");
+    let many: Vec<_> = (0..5).map(|number| node(&format!("main-{number}"), &old)).collect();
+    let (_, message) = in_progress(told(&many));
+    assert_eq!(message, "0 of 5 nodes serve it; it is not seen of main-0, main-1, main-2, 2 more.");
+}
+
+#[test]
+fn a_node_that_is_not_known_to_serve_it_is_named() {
+    let new = wanted(2);
+    let mut away = node("main-1", &new);
+    away.unreachable = Some("timed out".into());
+    let nodes = [node("main-0", &new), away];
+    let (reason, message) = in_progress(told(&nodes));
+    assert_eq!(reason, "NodeLagging");
+    assert!(message.contains("main-1 can't be reached: timed out"), "{message}");
+    let lenient = of_tenant(&Verdict::Wanted, &[ResourceId::hub("shop")], &new, &nodes, false);
+    assert!(matches!(lenient, Outcome::Ready { .. }), "it served this when it was last heard of");
+    assert_eq!(in_progress(of_nodes(&new, &nodes).unwrap()).0, "NodeLagging");
+
+    let mut older = node("main-1", &new);
+    older.withheld = ["shop".into()].into();
+    let (reason, message) = in_progress(told(&[node("main-0", &new), older]));
+    assert_eq!(reason, "NodeLagging");
+    assert!(message.contains("main-1 can't use something of the hub shop"), "{message}");
+    assert_eq!(of_nodes(&new, &[node("main-0", &new)]), None);
+}
+
+#[test]
+fn conditions_follow_the_contract() {
+    let shown = |outcome: &Outcome, paused: Option<&str>| {
+        let conditions = conditions(outcome, paused, 7, &[], Timestamp::UNIX_EPOCH);
+        assert!(conditions.iter().all(|condition| condition.observed_generation == Some(7)));
+        conditions.into_iter().map(|condition| format!("{}={}", condition.type_, condition.status)).collect::<Vec<_>>()
+    };
+    let ready = Outcome::Ready { reason: "Served", message: String::new() };
+    let progress = Outcome::InProgress { reason: "Applying", message: String::new() };
+    let stalled = of_tenant(&Verdict::stalled(Reason::Conflict, ""), &[], &Wanted::default(), &[], true);
+    assert_eq!(shown(&ready, None), ["Ready=True"]);
+    assert_eq!(shown(&progress, None), ["Ready=Unknown", "Reconciling=True"]);
+    assert_eq!(shown(&stalled, None), ["Ready=False", "Stalled=True"]);
+    assert_eq!(shown(&ready, Some("paused")), ["Ready=True", "Paused=True"]);
+    assert_eq!(shown(&progress, Some("paused")), ["Ready=Unknown", "Paused=True"]);
+}
+
+#[test]
+fn a_condition_keeps_its_time_while_its_status_stays() {
+    let at = |seconds| Timestamp::from_second(seconds).unwrap();
+    let applying = |message: &str| Outcome::InProgress { reason: "Applying", message: message.into() };
+    let first = conditions(&applying("0 of 2"), None, 1, &[], at(1));
+    let second = conditions(&applying("1 of 2"), None, 1, &first, at(2));
+    assert_eq!(second[0].last_transition_time.0, at(1));
+    let ready = Outcome::Ready { reason: "Served", message: String::new() };
+    assert_eq!(conditions(&ready, None, 1, &second, at(3))[0].last_transition_time.0, at(3));
+}

@@ -1,0 +1,373 @@
+//! Writes of each resource what is to be said of it, where that is not there already.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use appsockets_crds::{AppSocketsCluster, AuthProvider, ChannelRules, Hub, HubNamespace};
+use futures_util::{StreamExt, stream};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    core::object::HasStatus,
+};
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::warn;
+
+use crate::{
+    apply::{MANAGER, Problems},
+    cluster_status,
+    decide::Decided,
+    events::{Events, Note},
+    link::Links,
+    metrics::Metrics,
+    pods,
+    status::{self, Node, Outcome},
+    verdict::Verdict,
+    watching::Watched,
+    world::{ClusterKey, Key, Read},
+};
+
+/// Writes at a time.
+const AT_ONCE: usize = 32;
+/// Writes before everything is looked at anew.
+const BATCH: usize = 512;
+/// What passes within it is not said: most changes are in effect sooner.
+const PASSING: Duration = Duration::from_millis(400);
+/// After a write was refused.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often everything is looked at although nothing has changed.
+const LOOK: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Resources of a cluster that are told one by one when a node can't be reached; beyond, only the cluster is.
+const TOLD_MAX: usize = 500;
+
+/// Says of each resource what is to be said, for ever.
+pub struct Statuses {
+    pub client: Client,
+    pub watched: Arc<Watched>,
+    pub decided: watch::Receiver<Arc<Decided>>,
+    pub links: Arc<Links>,
+    pub problems: Arc<Problems>,
+    pub events: Events,
+    pub metrics: Metrics,
+    pub memory: BTreeMap<String, Memory>,
+}
+
+/// What is remembered of a resource, by its uid.
+#[derive(Default)]
+pub struct Memory {
+    /// What was written last, and the version of the object by that.
+    written: Option<(u64, Value)>,
+    /// Since when it is not yet in effect.
+    passing: Option<Instant>,
+    /// When the next write may be tried.
+    retry: Option<Instant>,
+}
+
+/// A resource, and what is to be said of it.
+pub struct Subject<'a> {
+    pub resource: ApiResource,
+    pub metadata: &'a ObjectMeta,
+    /// The status that the API server has.
+    pub status: Value,
+    pub outcome: Outcome,
+    pub paused: Option<String>,
+    /// Beside the conditions.
+    pub more: Value,
+}
+
+struct Write {
+    resource: ApiResource,
+    namespace: String,
+    name: String,
+    uid: String,
+    status: Value,
+}
+
+impl Statuses {
+    pub async fn run(mut self) {
+        let (nodes, problems) = (self.links.changed.subscribe(), self.problems.changed.subscribe());
+        let mut signals = [nodes, problems, self.watched.world.subscribe(), self.watched.children.subscribe()];
+        self.watched.listed().await;
+        loop {
+            let decided = self.decided.borrow_and_update().clone();
+            signals.iter_mut().for_each(watch::Receiver::mark_unchanged);
+            let began = Instant::now();
+            let (writes, next) = self.writes(&decided);
+            let took = began.elapsed();
+            if !writes.is_empty() {
+                self.write(writes).await;
+                continue;
+            }
+            let [nodes, problems, world, children] = &mut signals;
+            tokio::select! {
+                changed = self.decided.changed() => if changed.is_err() { return },
+                _ = nodes.changed() => {}
+                _ = problems.changed() => {}
+                _ = world.changed() => {}
+                _ = children.changed() => {}
+                () = sleep_until(next.unwrap_or_else(|| Instant::now() + LOOK)) => {}
+            }
+            // Where looking takes long, at most half of the time goes into it.
+            tokio::time::sleep(took).await;
+        }
+    }
+
+    /// What is to be written now, and when there may be more although nothing changes.
+    fn writes(&mut self, decided: &Decided) -> (Vec<Write>, Option<Instant>) {
+        let nodes = self.nodes();
+        let subjects = subjects(decided, &nodes, &self.watched, &self.links, &self.problems);
+        let (now, mut next) = (Instant::now(), None::<Instant>);
+        let (mut writes, mut there, mut counts) = (Vec::new(), BTreeSet::new(), [0; 3]);
+        for subject in subjects {
+            let uid = subject.metadata.uid.clone().unwrap_or_default();
+            there.insert(uid.clone());
+            counts[match subject.outcome {
+                Outcome::Ready { .. } => 0,
+                Outcome::InProgress { .. } => 1,
+                Outcome::Stalled { .. } => 2,
+            }] += 1;
+            let memory = self.memory.entry(uid.clone()).or_default();
+            let version = subject.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
+            let before = match &memory.written {
+                Some((written, status)) if version.is_none_or(|version: u64| version < *written) => status,
+                _ => &subject.status,
+            };
+            let status = said(&subject, before);
+            if contains(before, &status) {
+                memory.passing = None;
+                continue;
+            }
+            let passes = matches!(subject.outcome, Outcome::InProgress { .. });
+            let since = passes.then(|| *memory.passing.get_or_insert(now) + PASSING);
+            let due = since.max(memory.retry);
+            if let Some(due) = due.filter(|due| *due > now) {
+                next = Some(next.map_or(due, |next| next.min(due)));
+                continue;
+            }
+            if writes.len() == BATCH {
+                continue;
+            }
+            announce(&self.events, &subject, before);
+            writes.push(Write {
+                resource: subject.resource,
+                namespace: subject.metadata.namespace.clone().unwrap_or_default(),
+                name: subject.metadata.name.clone().unwrap_or_default(),
+                uid,
+                status,
+            });
+        }
+        self.memory.retain(|uid, _| there.contains(uid));
+        for (count, ready) in counts.into_iter().zip(["True", "Unknown", "False"]) {
+            self.metrics.resources(ready, count);
+        }
+        (writes, next)
+    }
+
+    async fn write(&mut self, writes: Vec<Write>) {
+        let client = &self.client;
+        let writing = stream::iter(writes).map(|write| async move {
+            let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &write.namespace, &write.resource);
+            let Write { resource, name, uid, status, .. } = write;
+            // The uid keeps what is said of one resource from another that came after it.
+            let patch = json!({
+                "apiVersion": resource.api_version, "kind": resource.kind,
+                "metadata": {"name": name, "uid": uid}, "status": status,
+            });
+            let params = PatchParams::apply(MANAGER).force();
+            let written = timeout(CALL_TIMEOUT, api.patch_status(&name, &params, &Patch::Apply(&patch))).await;
+            (uid, name, written)
+        });
+        let mut written = writing.buffer_unordered(AT_ONCE);
+        let mut outcomes = Vec::new();
+        while let Some(outcome) = written.next().await {
+            outcomes.push(outcome);
+        }
+        drop(written);
+        for (uid, name, outcome) in outcomes {
+            let memory = self.memory.entry(uid).or_default();
+            match outcome {
+                Ok(Ok(object)) => {
+                    let version = object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0);
+                    memory.written = Some((version, object.data["status"].clone()));
+                    (memory.passing, memory.retry) = (None, None);
+                    self.metrics.status_written("written");
+                }
+                Ok(Err(error)) => {
+                    memory.retry = Some(Instant::now() + RETRY);
+                    let gone = matches!(&error, kube::Error::Api(status) if status.code == 404 || status.code == 409);
+                    if !gone {
+                        warn!(name, %error, "A status was not written.");
+                    }
+                    self.metrics.status_written(if gone { "gone" } else { "refused" });
+                }
+                Err(_) => {
+                    memory.retry = Some(Instant::now() + RETRY);
+                    self.metrics.status_written("late");
+                }
+            }
+        }
+    }
+
+    /// The nodes that count, by cluster.
+    fn nodes(&self) -> BTreeMap<ClusterKey, Vec<Node>> {
+        let mut nodes: BTreeMap<ClusterKey, Vec<Node>> = BTreeMap::new();
+        let mut live = 0;
+        for pod in self.watched.pods.state() {
+            let cluster = pod.labels().get(crate::children::CLUSTER_LABEL).cloned().unwrap_or_default();
+            if !pods::is_live(&pod) {
+                continue;
+            }
+            live += 1;
+            let node = self.links.report(&pod.uid().unwrap_or_default()).of(&pod.name_any());
+            nodes.entry((pod.namespace().unwrap_or_default(), cluster)).or_default().push(node);
+        }
+        self.metrics.nodes.set(live);
+        nodes.values_mut().for_each(|nodes| nodes.sort_by(|a, b| a.name.cmp(&b.name)));
+        nodes
+    }
+}
+
+/// Tells those who look at events what has become worse, and when that is over.
+fn announce(events: &Events, subject: &Subject<'_>, before: &Value) {
+    let reason = |status: &Value| {
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready");
+        ready.and_then(|ready| ready["reason"].as_str()).unwrap_or_default().to_owned()
+    };
+    let was = reason(before);
+    let was_bad = !matches!(&*was, "" | "Pending" | "Served" | "Applying" | "NoNodes" | "Serving" | "Starting");
+    let note = match &subject.outcome {
+        Outcome::Stalled { reason, message } if *reason != was => Note::warning(reason, message),
+        Outcome::InProgress { reason: reason @ "NodeLagging", message } if *reason != was => {
+            Note::warning(reason, message)
+        }
+        Outcome::Ready { reason, message } if was_bad => Note::normal(reason, message),
+        _ => return,
+    };
+    let mut about = DynamicObject::new("", &subject.resource);
+    about.metadata = subject.metadata.clone();
+    events.about(crate::events::reference(&about, &subject.resource), note);
+}
+
+/// All resources, and what is to be said of them.
+fn subjects<'a>(
+    decided: &'a Decided,
+    nodes: &BTreeMap<ClusterKey, Vec<Node>>,
+    watched: &Watched,
+    links: &Links,
+    problems: &Problems,
+) -> Vec<Subject<'a>> {
+    let world = &decided.world;
+    let looking = Looking::new(decided, nodes);
+    let mut subjects = Vec::new();
+    looking.tenants::<Hub>("Hub", &world.hubs, &mut subjects);
+    looking.tenants::<ChannelRules>("ChannelRules", &world.rules, &mut subjects);
+    looking.tenants::<HubNamespace>("Namespace", &world.namespaces, &mut subjects);
+    looking.tenants::<AuthProvider>("AuthProvider", &world.providers, &mut subjects);
+    for cluster in &world.clusters {
+        let resource = ApiResource::erase::<AppSocketsCluster>(&());
+        match &cluster.0 {
+            Ok(cluster) => {
+                let looked = cluster_status::Look { decided, nodes, watched, links, problems };
+                subjects.push(looked.subject(cluster, resource));
+            }
+            Err(unknown) => {
+                let key = Key::new("AppSocketsCluster", &unknown.metadata);
+                subjects.extend(looking.subject(&key, &unknown.metadata, Value::Null, resource));
+            }
+        }
+    }
+    subjects
+}
+
+struct Looking<'a> {
+    decided: &'a Decided,
+    nodes: &'a BTreeMap<ClusterKey, Vec<Node>>,
+    /// How many resources each cluster has.
+    counts: BTreeMap<&'a ClusterKey, usize>,
+}
+
+impl<'a> Looking<'a> {
+    fn new(decided: &'a Decided, nodes: &'a BTreeMap<ClusterKey, Vec<Node>>) -> Looking<'a> {
+        let mut counts = BTreeMap::new();
+        for (cluster, _) in decided.resolved.places.values() {
+            *counts.entry(cluster).or_default() += 1;
+        }
+        Looking { decided, nodes, counts }
+    }
+
+    fn tenants<'w, K>(&self, kind: &'static str, objects: &'w [Read<K>], subjects: &mut Vec<Subject<'w>>)
+    where
+        K: Resource<DynamicType = ()> + HasStatus,
+        K::Status: serde::Serialize,
+    {
+        for object in objects {
+            let status = object.0.as_ref().ok().and_then(|object| object.status());
+            let status = status.map_or(Value::Null, |status| serde_json::to_value(status).unwrap_or_default());
+            let metadata = object.meta();
+            subjects.extend(self.subject(&Key::new(kind, metadata), metadata, status, ApiResource::erase::<K>(&())));
+        }
+    }
+
+    fn subject<'w>(
+        &self,
+        key: &Key,
+        metadata: &'w ObjectMeta,
+        status: Value,
+        resource: ApiResource,
+    ) -> Option<Subject<'w>> {
+        let resolved = &self.decided.resolved;
+        let verdict = resolved.verdicts.get(key)?;
+        let place = resolved.places.get(key).filter(|_| *verdict == Verdict::Wanted);
+        let (outcome, paused) = match place.and_then(|(cluster, ids)| Some((cluster, ids, resolved.wanted.get(cluster)?))) {
+            Some((cluster, ids, wanted)) => {
+                let nodes = self.nodes.get(cluster).map_or(&[][..], Vec::as_slice);
+                let strict = self.counts.get(cluster).is_some_and(|count| *count <= TOLD_MAX);
+                let paused = self.decided.cluster(cluster).is_some_and(|cluster| cluster.spec.paused);
+                let paused = paused.then(|| format!("The AppSocketsCluster {}/{} is paused.", cluster.0, cluster.1));
+                (status::of_tenant(verdict, ids, wanted, nodes, strict), paused)
+            }
+            None => (status::of_tenant(verdict, &[], &Default::default(), &[], false), None),
+        };
+        Some(Subject { resource, metadata, status, outcome, paused, more: json!({}) })
+    }
+}
+
+/// The status that says it.
+fn said(subject: &Subject<'_>, before: &Value) -> Value {
+    let generation = subject.metadata.generation.unwrap_or(0);
+    let conditions: Vec<Condition> = serde_json::from_value(before["conditions"].clone()).unwrap_or_default();
+    let conditions =
+        status::conditions(&subject.outcome, subject.paused.as_deref(), generation, &conditions, Timestamp::now());
+    let mut status = subject.more.clone();
+    status["observedGeneration"] = json!(generation);
+    status["conditions"] = json!(conditions);
+    status
+}
+
+/// Whether a status says this already: conditions that are to go may not be there.
+fn contains(before: &Value, status: &Value) -> bool {
+    let (Some(before), Some(status)) = (before.as_object(), status.as_object()) else { return false };
+    let sorted = |conditions: &Value| {
+        let mut conditions = conditions.as_array().cloned().unwrap_or_default();
+        conditions.sort_by_key(|condition| condition["type"].as_str().unwrap_or_default().to_owned());
+        conditions
+    };
+    status.iter().all(|(name, value)| match name.as_str() {
+        "conditions" => before.get(name).map(sorted) == Some(sorted(value)),
+        _ => before.get(name) == Some(value),
+    })
+}
+

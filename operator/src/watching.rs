@@ -1,0 +1,288 @@
+//! What is there, kept up to date by watching.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use appsockets_crds::{AppSocketsCluster, AuthProvider, ChannelRules, Hub, HubNamespace};
+use futures_util::StreamExt;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+    },
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt,
+        reflector::{self, Store},
+        utils::Backoff,
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::{sync::watch, task::JoinHandle};
+use tracing::warn;
+
+use crate::{
+    children::MANAGED_BY,
+    resolve::key_of,
+    world::{Secrets, World},
+};
+
+/// After a watch has failed.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Something that others wait for to change.
+#[derive(Clone)]
+pub struct Signal(watch::Sender<()>);
+
+impl Default for Signal {
+    fn default() -> Signal {
+        Signal(watch::Sender::new(()))
+    }
+}
+
+impl Signal {
+    pub fn send(&self) {
+        self.0.send_replace(());
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.0.subscribe()
+    }
+}
+
+/// All that is watched but Secrets.
+pub struct Watched {
+    pub clusters: Store<DeserializeGuard<AppSocketsCluster>>,
+    pub hubs: Store<DeserializeGuard<Hub>>,
+    pub rules: Store<DeserializeGuard<ChannelRules>>,
+    pub namespaces: Store<DeserializeGuard<HubNamespace>>,
+    pub providers: Store<DeserializeGuard<AuthProvider>>,
+    pub pods: Store<Pod>,
+    pub stateful_sets: Store<StatefulSet>,
+    pub services: Store<Service>,
+    pub config_maps: Store<ConfigMap>,
+    pub accounts: Store<ServiceAccount>,
+    /// Custom resources, pods or Secrets have changed.
+    pub world: Signal,
+    /// What clusters are made of has changed.
+    pub children: Signal,
+    failing: Failing,
+    client: Client,
+}
+
+/// Why kinds can't be watched at the moment.
+pub type Failing = Arc<Mutex<BTreeMap<String, String>>>;
+
+impl Watched {
+    /// Begins to watch a Kubernetes namespace, or all of them.
+    pub fn start(client: &Client, scope: Option<&str>) -> Watched {
+        let failing = Failing::default();
+        let (world, children) = (Signal::default(), Signal::default());
+        let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
+        let all = watcher::Config::default();
+        let place = Place { client, scope, failing: &failing };
+        Watched {
+            clusters: place.watch("AppSocketsCluster", &all, &world),
+            hubs: place.watch("Hub", &all, &world),
+            rules: place.watch("ChannelRules", &all, &world),
+            namespaces: place.watch("Namespace of appsockets.io", &all, &world),
+            providers: place.watch("AuthProvider", &all, &world),
+            pods: place.watch("Pod", &ours, &world),
+            stateful_sets: place.watch("StatefulSet", &ours, &children),
+            services: place.watch("Service", &ours, &children),
+            config_maps: place.watch("ConfigMap", &ours, &children),
+            accounts: place.watch("ServiceAccount", &ours, &children),
+            failing: failing.clone(),
+            client: client.clone(),
+            world,
+            children,
+        }
+    }
+
+    /// Waits until each kind was listed once: what is absent before may be there.
+    pub async fn listed(&self) {
+        // A store waits for as long as its writer is there, and that is for ever.
+        let _ = self.clusters.wait_until_ready().await;
+        let _ = self.hubs.wait_until_ready().await;
+        let _ = self.rules.wait_until_ready().await;
+        let _ = self.namespaces.wait_until_ready().await;
+        let _ = self.providers.wait_until_ready().await;
+        let _ = self.pods.wait_until_ready().await;
+        let _ = self.stateful_sets.wait_until_ready().await;
+        let _ = self.services.wait_until_ready().await;
+        let _ = self.config_maps.wait_until_ready().await;
+        let _ = self.accounts.wait_until_ready().await;
+    }
+
+    /// Which kinds can't be watched, and why.
+    pub fn failing(&self) -> BTreeMap<String, String> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All that is there, with the Secrets that are watched.
+    pub fn world(&self, secrets: &WatchedSecrets) -> World {
+        World {
+            clusters: self.clusters.state(),
+            hubs: self.hubs.state(),
+            rules: self.rules.state(),
+            namespaces: self.namespaces.state(),
+            providers: self.providers.state(),
+            secrets: secrets.read(),
+        }
+    }
+}
+
+/// The Secrets of the namespaces that anything refers to.
+#[derive(Default)]
+pub struct WatchedSecrets(BTreeMap<String, NamespaceSecrets>);
+
+struct NamespaceSecrets {
+    store: Store<Secret>,
+    forbidden: Arc<AtomicBool>,
+    listed: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for NamespaceSecrets {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl WatchedSecrets {
+    /// Watches the namespaces whose Secrets a world needs, and no others.
+    pub fn follow(&mut self, watched: &Watched, world: &World) {
+        let clusters = world.clusters.iter().filter_map(|cluster| cluster.0.as_ref().ok()).map(|cluster| key_of(cluster).0);
+        let providers = world.providers.iter().filter_map(|provider| provider.0.as_ref().ok());
+        let providers = providers.filter(|provider| provider.secrets().next().is_some());
+        let needed: std::collections::BTreeSet<_> =
+            clusters.chain(providers.filter_map(|provider| provider.namespace())).collect();
+        self.0.retain(|namespace, _| needed.contains(namespace));
+        for namespace in needed {
+            let start = |namespace: &String| NamespaceSecrets::start(watched, namespace);
+            self.0.entry(namespace).or_insert_with_key(start);
+        }
+    }
+
+    fn read(&self) -> BTreeMap<String, Secrets> {
+        let read = |(namespace, secrets): (&String, &NamespaceSecrets)| {
+            let read = if secrets.forbidden.load(Ordering::Relaxed) {
+                Secrets::Forbidden
+            } else if secrets.listed.load(Ordering::Relaxed) {
+                Secrets::Read(secrets.store.state().into_iter().map(|secret| (secret.name_any(), secret)).collect())
+            } else {
+                return None;
+            };
+            Some((namespace.clone(), read))
+        };
+        self.0.iter().filter_map(read).collect()
+    }
+}
+
+impl NamespaceSecrets {
+    fn start(watched: &Watched, namespace: &str) -> NamespaceSecrets {
+        let (store, writer) = reflector::store();
+        let api: Api<Secret> = Api::namespaced(watched.client.clone(), namespace);
+        // Releases of Helm are many, large, and nothing that anybody refers to.
+        let config = watcher::Config::default().fields("type!=helm.sh/release.v1");
+        let (forbidden, listed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (now_forbidden, now_listed, changed) = (forbidden.clone(), listed.clone(), watched.world.clone());
+        let (failing, kind) = (watched.failing.clone(), format!("Secret in {namespace}"));
+        let mut events = reflector::reflector(writer, watcher(api, config).backoff(Fixed)).boxed();
+        let task = tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                if let Ok(watcher::Event::InitDone) = &event {
+                    now_listed.store(true, Ordering::Relaxed);
+                }
+                let refused = event.as_ref().err().is_some_and(is_forbidden);
+                now_forbidden.store(refused, Ordering::Relaxed);
+                if !refused {
+                    note(&failing, &kind, event.as_ref().err());
+                }
+                changed.send();
+            }
+        });
+        NamespaceSecrets { store, forbidden, listed, task }
+    }
+
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    let of = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 403);
+    match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => of(error),
+        watcher::Error::WatchError(status) => status.code == 403,
+        _ => false,
+    }
+}
+
+struct Place<'a> {
+    client: &'a Client,
+    scope: Option<&'a str>,
+    failing: &'a Failing,
+}
+
+impl Place<'_> {
+    fn watch<K>(&self, kind: &'static str, config: &watcher::Config, changed: &Signal) -> Store<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        K::DynamicType: Default + Clone + Eq + std::hash::Hash + Send + Sync,
+    {
+        let (store, writer) = reflector::store();
+        let api: Api<K> = match self.scope {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let (changed, failing) = (changed.clone(), self.failing.clone());
+        // Who has set which field is half of each object, and nothing that is looked at.
+        let watching = watcher(api, config.clone()).modify(|object| object.meta_mut().managed_fields = None);
+        let mut events = reflector::reflector(writer, watching.backoff(Fixed)).boxed();
+        tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                note(&failing, kind, event.as_ref().err());
+                if !matches!(event, Ok(watcher::Event::Init | watcher::Event::InitApply(_))) {
+                    changed.send();
+                }
+            }
+        });
+        store
+    }
+}
+
+/// Remembers that a kind can't be watched, or that it can.
+fn note(failing: &Failing, kind: &str, error: Option<&watcher::Error>) {
+    let mut failing = failing.lock().unwrap_or_else(PoisonError::into_inner);
+    match error {
+        None => drop(failing.remove(kind)),
+        Some(error) => {
+            warn!(%error, "{kind} can't be watched.");
+            failing.insert(kind.to_owned(), error.to_string());
+        }
+    }
+}
+
+struct Fixed;
+
+impl Iterator for Fixed {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(RETRY)
+    }
+}
+
+impl Backoff for Fixed {
+    fn reset(&mut self) {}
+}
