@@ -35,6 +35,8 @@ use crate::{
 pub const MANAGER: &str = "appsockets-operator";
 /// How often everything is looked at although nothing has changed.
 const LOOK: Duration = Duration::from_secs(10);
+/// Passes by itself within a moment.
+const READING: &str = "ReadingSecrets";
 /// For how long a write may not be seen by the watch.
 const EXPECTED: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -102,7 +104,7 @@ impl Applying {
                     continue;
                 }
                 let problem = self.cluster(cluster, decided.world.secrets.get(&key.0)).await.err();
-                if let Some(problem) = &problem {
+                if let Some(problem) = problem.as_ref().filter(|problem| problem.reason != READING) {
                     warn!(reason = problem.reason, "{}/{}: {}", key.0, key.1, problem.message);
                 }
                 self.problems.set(&key, problem);
@@ -133,7 +135,7 @@ impl Applying {
         let there = match secrets {
             None => {
                 let message = format!("The Secrets of the namespace {namespace} are being read.");
-                return Err(Problem { reason: "ReadingSecrets", message, stalled: false });
+                return Err(Problem { reason: READING, message, stalled: false });
             }
             Some(Secrets::Forbidden) => {
                 let message = format!(

@@ -79,6 +79,8 @@ pub struct Watched {
     /// What clusters are made of has changed.
     pub children: Signal,
     failing: Failing,
+    /// How many kinds were not listed yet. The stores know it as well, but wake only the last of those who wait.
+    unlisted: watch::Sender<usize>,
     client: Client,
 }
 
@@ -92,7 +94,8 @@ impl Watched {
         let (world, children) = (Signal::default(), Signal::default());
         let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
         let all = watcher::Config::default();
-        let place = Place { client, scope, failing: &failing };
+        let unlisted = watch::Sender::new(0);
+        let place = Place { client, scope, failing: &failing, unlisted: &unlisted };
         Watched {
             clusters: place.watch("AppSocketsCluster", &all, &world),
             hubs: place.watch("Hub", &all, &world),
@@ -105,6 +108,7 @@ impl Watched {
             config_maps: place.watch("ConfigMap", &ours, &children),
             accounts: place.watch("ServiceAccount", &ours, &children),
             failing: failing.clone(),
+            unlisted: unlisted.clone(),
             client: client.clone(),
             world,
             children,
@@ -113,17 +117,8 @@ impl Watched {
 
     /// Waits until each kind was listed once: what is absent before may be there.
     pub async fn listed(&self) {
-        // A store waits for as long as its writer is there, and that is for ever.
-        let _ = self.clusters.wait_until_ready().await;
-        let _ = self.hubs.wait_until_ready().await;
-        let _ = self.rules.wait_until_ready().await;
-        let _ = self.namespaces.wait_until_ready().await;
-        let _ = self.providers.wait_until_ready().await;
-        let _ = self.pods.wait_until_ready().await;
-        let _ = self.stateful_sets.wait_until_ready().await;
-        let _ = self.services.wait_until_ready().await;
-        let _ = self.config_maps.wait_until_ready().await;
-        let _ = self.accounts.wait_until_ready().await;
+        // The sender is held here, so there is always one.
+        let _ = self.unlisted.subscribe().wait_for(|unlisted| *unlisted == 0).await;
     }
 
     /// Which kinds can't be watched, and why.
@@ -232,6 +227,7 @@ struct Place<'a> {
     client: &'a Client,
     scope: Option<&'a str>,
     failing: &'a Failing,
+    unlisted: &'a watch::Sender<usize>,
 }
 
 impl Place<'_> {
@@ -245,13 +241,18 @@ impl Place<'_> {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
-        let (changed, failing) = (changed.clone(), self.failing.clone());
+        let (changed, failing, unlisted) = (changed.clone(), self.failing.clone(), self.unlisted.clone());
+        unlisted.send_modify(|unlisted| *unlisted += 1);
         // Who has set which field is half of each object, and nothing that is looked at.
         let watching = watcher(api, config.clone()).modify(|object| object.meta_mut().managed_fields = None);
         let mut events = reflector::reflector(writer, watching.backoff(Fixed)).boxed();
         tokio::spawn(async move {
+            let mut listed = false;
             while let Some(event) = events.next().await {
                 note(&failing, kind, event.as_ref().err());
+                if matches!(event, Ok(watcher::Event::InitDone)) && !std::mem::replace(&mut listed, true) {
+                    unlisted.send_modify(|unlisted| *unlisted -= 1);
+                }
                 if !matches!(event, Ok(watcher::Event::Init | watcher::Event::InitApply(_))) {
                     changed.send();
                 }

@@ -1,0 +1,157 @@
+//! Talking to the cluster, as its users do.
+
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use appsockets_crds::yaml;
+use k8s_openapi::{ByteString, api::core::v1::{Pod, Secret}};
+use kube::{
+    Api, Client, Config, ResourceExt,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::Value;
+
+use crate::place::Place;
+
+/// Where the operator runs.
+pub const SYSTEM: &str = "appsockets-system";
+/// Where the nodes of the quickstart run.
+pub const SHOP: &str = "shop";
+
+/// A cluster, and how to talk to it.
+pub struct Kubernetes<'a> {
+    pub place: &'a Place,
+    pub client: Client,
+}
+
+impl<'a> Kubernetes<'a> {
+    pub async fn connect(place: &'a Place) -> anyhow::Result<Kubernetes<'a>> {
+        let (path, context) = place.kubeconfig();
+        let kubeconfig = match path {
+            Some(path) => Kubeconfig::read_from(path)?,
+            None => Kubeconfig::read()?,
+        };
+        let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+        Ok(Kubernetes { place, client: Client::try_from(config)? })
+    }
+
+    /// What kubectl says, or an error with what it complained of.
+    pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        output(self.place.kubectl().args(arguments), None)
+    }
+
+    /// Applies objects as a user does.
+    pub fn apply(&self, objects: &str) -> anyhow::Result<String> {
+        output(self.place.kubectl().args(["apply", "-f", "-"]), Some(objects))
+    }
+
+    /// Applies an object given as JSON.
+    pub fn apply_value(&self, object: &Value) -> anyhow::Result<String> {
+        self.apply(&object.to_string())
+    }
+
+    /// Waits as users do, and gives how long that took.
+    pub fn wait_ready(&self, namespace: &str, object: &str, seconds: u64) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        let timeout = format!("--timeout={seconds}s");
+        self.kubectl(&["-n", namespace, "wait", "--for=condition=Ready", &timeout, object])?;
+        Ok(began.elapsed())
+    }
+
+    /// The status of an object.
+    pub fn status(&self, namespace: &str, object: &str) -> anyhow::Result<Value> {
+        let text = self.kubectl(&["-n", namespace, "get", object, "-o", "json"])?;
+        Ok(serde_json::from_str::<Value>(&text)?["status"].take())
+    }
+
+    /// The pods of nodes that are ready.
+    pub async fn node_pods(&self, namespace: &str) -> anyhow::Result<Vec<Pod>> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let selector = kube::api::ListParams::default().labels("app.kubernetes.io/managed-by=appsockets-operator");
+        let mut pods = api.list(&selector).await?.items;
+        pods.sort_by_key(|pod| pod.name_any());
+        Ok(pods)
+    }
+
+    /// What administrators of a cluster show.
+    pub async fn admin_token(&self, namespace: &str, cluster: &str) -> anyhow::Result<String> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secret = api.get(&format!("{cluster}-keys")).await?;
+        let ByteString(token) = secret.data.and_then(|mut data| data.remove("admin-token")).context("there is no token")?;
+        Ok(String::from_utf8(token)?)
+    }
+
+    /// Fails where AppSockets is already: what is there is not for tests.
+    pub fn refuse_where_appsockets_is(&self) -> anyhow::Result<()> {
+        for name in yaml::names() {
+            if self.kubectl(&["get", "customresourcedefinition", name, "-o", "name"]).is_ok() {
+                bail!("the definition {name} is there already: run where AppSockets is not in use");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all that the suite has made.
+    pub fn remove_what_is_ours(&self) -> anyhow::Result<()> {
+        self.kubectl(&["delete", "namespace", SHOP, "--ignore-not-found"])?;
+        self.kubectl(&["delete", "-f", "deploy/operator.yaml", "--ignore-not-found"])?;
+        self.kubectl(&["delete", "-f", "crds/", "--ignore-not-found"])?;
+        Ok(())
+    }
+
+    /// For who looks at a failure.
+    pub fn tell_what_is_there(&self) {
+        for arguments in [
+            &["get", "appsockets,pods", "-A", "-o", "wide"][..],
+            &["get", "events.events.k8s.io", "-A", "--sort-by=.metadata.creationTimestamp"],
+            &["-n", SYSTEM, "logs", "-l", "app.kubernetes.io/name=appsockets-operator", "--tail=40"],
+            &["-n", SHOP, "logs", "-l", "app.kubernetes.io/name=appsockets", "--tail=20"],
+        ] {
+            let said = self.kubectl(arguments).unwrap_or_else(|error| format!("{error:#}"));
+            let lines: Vec<_> = said.lines().collect();
+            eprintln!("--- kubectl {}\n{}", arguments.join(" "), lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+    }
+}
+
+/// Waits until something holds, and gives how long that took.
+///
+/// # Errors
+/// It does not hold in time; the error says what was seen last.
+pub async fn until(
+    what: &str,
+    seconds: u64,
+    mut holds: impl AsyncFnMut() -> anyhow::Result<Result<(), String>>,
+) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    loop {
+        let seen = match holds().await? {
+            Ok(()) => return Ok(began.elapsed()),
+            Err(seen) => seen,
+        };
+        if began.elapsed() > Duration::from_secs(seconds) {
+            bail!("{what}: not within {seconds} s; last seen: {seen}");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn output(command: &mut Command, input: Option<&str>) -> anyhow::Result<String> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    let mut child = command.spawn().context("kubectl can't be started")?;
+    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+        stdin.write_all(input.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    match output.status.success() {
+        true => Ok(said),
+        false => bail!("kubectl: {}", String::from_utf8_lossy(&output.stderr).trim()),
+    }
+}

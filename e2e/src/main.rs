@@ -1,0 +1,124 @@
+//! AppSockets on a real Kubernetes: what is promised, seen from outside. Called by `cargo xtask e2e`.
+
+use std::{path::PathBuf, process::ExitCode, time::Instant};
+
+use clap::{Parser, ValueEnum};
+use kubernetes::Kubernetes;
+use place::Place;
+
+mod checks;
+mod forward;
+mod kubernetes;
+mod place;
+
+/// AppSockets on a real Kubernetes.
+#[derive(Parser)]
+struct Arguments {
+    /// What is shown.
+    #[arg(value_enum, default_value = "all")]
+    what: What,
+    /// Runs in the cluster of this context of the usual kubeconfig, which has to have the images, in namespaces of its
+    /// own; it is refused where AppSockets is already.
+    #[arg(long)]
+    context: Option<String>,
+    /// Archives of the images.
+    #[arg(long)]
+    images: PathBuf,
+    /// Where the programs of Kubernetes are kept that were built from source.
+    #[arg(long)]
+    cache: PathBuf,
+    /// Leaves the cluster as it is at the end.
+    #[arg(long)]
+    keep: bool,
+    /// How many random resources are changed.
+    #[arg(long, default_value_t = 500)]
+    changes: usize,
+    /// How many hubs there are where scale is shown.
+    #[arg(long, default_value_t = 1000)]
+    hubs: usize,
+}
+
+/// What is shown.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// From nothing to a message through two nodes.
+    Quickstart,
+    /// The same, and a few of the others with smaller figures.
+    Smoke,
+    /// Everything.
+    All,
+    /// Random changes, each looked at on every node.
+    Changes,
+    /// Who may refer to what.
+    Tenants,
+    /// Nodes, operators and definitions that go away.
+    Failures,
+    /// Many hubs.
+    Scale,
+    /// Nothing is written while nothing happens.
+    Idle,
+}
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(Arguments::parse())));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let place = Place::choose(arguments.context.clone(), &arguments.cache)?;
+    println!("place: {place}");
+    let began = Instant::now();
+    place.up(&arguments.images)?;
+    println!("cluster up: {:.1} s", began.elapsed().as_secs_f64());
+    let shown = show(&arguments, &place, began).await;
+    if arguments.keep {
+        println!("kept: {}", place.hint());
+    } else {
+        place.down()?;
+    }
+    shown
+}
+
+async fn show(arguments: &Arguments, place: &Place, began: Instant) -> anyhow::Result<()> {
+    let kubernetes = Kubernetes::connect(place).await?;
+    if place.is_shared() {
+        kubernetes.refuse_where_appsockets_is()?;
+    }
+    let what = arguments.what;
+    let shown = async {
+        checks::quickstart::run(&kubernetes, began).await?;
+        let smoke = what == What::Smoke;
+        let all = what == What::All;
+        if smoke || all || what == What::Changes {
+            checks::changes::run(&kubernetes, if smoke { 20 } else { arguments.changes }).await?;
+        }
+        if smoke || all || what == What::Tenants {
+            checks::tenants::run(&kubernetes).await?;
+        }
+        if smoke || all || what == What::Failures {
+            checks::failures::run(&kubernetes, place, smoke).await?;
+        }
+        if all || what == What::Scale {
+            checks::scale::run(&kubernetes, arguments.hubs).await?;
+        }
+        if all || what == What::Idle {
+            checks::idle::run(&kubernetes, place).await?;
+        }
+        anyhow::Ok(())
+    };
+    let shown = shown.await;
+    if shown.is_err() {
+        kubernetes.tell_what_is_there();
+    }
+    if place.is_shared() {
+        kubernetes.remove_what_is_ours()?;
+    }
+    shown
+}
