@@ -61,6 +61,15 @@ impl Admin {
     }
 
     pub async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Option<Value>> {
+        let (status, body) = self.call(method, path).await?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(serde_json::from_slice(&body).unwrap_or_default())),
+            status => bail!("{path}: {status}: {}", String::from_utf8_lossy(&body)),
+        }
+    }
+
+    async fn call(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
         let request = Request::builder()
             .method(method)
             .uri(format!("http://127.0.0.1:{}{path}", self.forward.port))
@@ -68,11 +77,6 @@ impl Admin {
             .body(Full::default())?;
         let response = self.client.request(request).await.with_context(|| format!("{path} can't be asked for"))?;
         let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        match status {
-            StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(serde_json::from_slice(&body).unwrap_or_default())),
-            status => bail!("{path}: {status}: {}", String::from_utf8_lossy(&body)),
-        }
+        Ok((status, response.into_body().collect().await?.to_bytes()))
     }
 }

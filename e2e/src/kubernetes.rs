@@ -55,6 +55,16 @@ impl<'a> Kubernetes<'a> {
         self.apply(&object.to_string())
     }
 
+    /// Applies the definitions, and waits until they are known: who applies all at once may be told that a kind is not.
+    pub fn define(&self) -> anyhow::Result<()> {
+        let said = self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "crds/"])?;
+        anyhow::ensure!(!said.to_lowercase().contains("warning"), "the definitions make the API server warn: {said}");
+        let names = yaml::names().map(|name| format!("customresourcedefinition/{name}"));
+        let mut wait = vec!["wait", "--for=condition=Established", "--timeout=30s"];
+        wait.extend(names.iter().map(String::as_str));
+        self.kubectl(&wait).map(drop)
+    }
+
     /// Waits as users do, and gives how long that took.
     pub fn wait_ready(&self, namespace: &str, object: &str, seconds: u64) -> anyhow::Result<Duration> {
         let began = Instant::now();

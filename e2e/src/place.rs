@@ -143,12 +143,31 @@ impl Place {
         }
     }
 
+    /// The link of a machine that can be cut off; None: there is no means.
+    pub fn link(&self, machine: &str) -> Option<Link> {
+        let number = machine.strip_prefix('n')?;
+        matches!(self, Place::Machine { .. }).then(|| Link(format!("e2e-{number}")))
+    }
+
     /// The log of what the API server was asked to write, where it keeps one.
     pub fn audit_log(&self) -> Option<PathBuf> {
         match self {
             Place::Machine { state, .. } => Some(state.join("logs/audit.log")),
             _ => None,
         }
+    }
+}
+
+/// The link of a machine to all others.
+pub struct Link(String);
+
+impl Link {
+    pub fn cut(&self) -> anyhow::Result<()> {
+        run("ip", &["link", "set", &self.0, "down"])
+    }
+
+    pub fn join(&self) -> anyhow::Result<()> {
+        run("ip", &["link", "set", &self.0, "up"])
     }
 }
 

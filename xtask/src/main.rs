@@ -12,6 +12,7 @@ mod bench;
 mod chaos;
 mod dev;
 mod durability;
+mod e2e;
 mod fuzz;
 mod generate;
 mod image;
@@ -42,6 +43,8 @@ enum Command {
     Test(test::Options),
     /// Check format, clippy, licences and the house rules
     Lint(lint::Options),
+    /// Show on a real Kubernetes what is promised there
+    E2e(e2e::Options),
     /// Make the images of node and operator, without a daemon
     Image(image::Options),
     /// Write the generated parts of the documents
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Dev(options) => dev::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Lint(options) => lint::run(&options),
+        Command::E2e(options) => e2e::run(&options),
         Command::Image(options) => image::run(&options),
         Command::Generate => generate::run(),
         Command::Autobahn(options) => autobahn::run(&options),

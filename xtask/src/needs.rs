@@ -47,6 +47,29 @@ const CHROMIUM: Need = Need {
 };
 const CURL: Need = Need { name: "curl", packages: &["curl"], is_there: || process::works("curl", &["--version"]) };
 
+/// What it takes to run Kubernetes as processes of this machine.
+pub const KUBERNETES: &[Need] = &[
+    Need {
+        name: "containerd with runc",
+        packages: &["containerd", "runc"],
+        is_there: || process::works("containerd", &["--version"]) && process::works("runc", &["--version"]),
+    },
+    Need {
+        name: "the network plug-ins of containers",
+        packages: &["containernetworking-plugins"],
+        is_there: || Path::new("/usr/lib/cni/bridge").exists(),
+    },
+    Need {
+        name: "iptables, ipset, conntrack and socat",
+        packages: &["iptables", "ipset", "conntrack", "socat", "iproute2"],
+        is_there: || {
+            let there = |name: &str| process::works(name, &["--version"]) || process::works(name, &["-V"]);
+            ["iptables", "ipset", "conntrack", "socat", "ip"].iter().all(|name| there(name))
+        },
+    },
+    Need { name: "openssl", packages: &["openssl"], is_there: || process::works("openssl", &["version"]) },
+];
+
 /// All that the tests of the whole workspace need.
 pub const TESTS: &[Need] = &[C_COMPILER, PYTHON, NODE_JS, CHROMIUM, CURL];
 

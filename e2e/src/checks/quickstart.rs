@@ -1,0 +1,49 @@
+//! From nothing to a message that is published at one node and received at a second.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use appsockets_client::{Client, Event, Options};
+use kube::ResourceExt;
+use tokio::time::timeout;
+
+use crate::{
+    forward::Forward,
+    kubernetes::{Kubernetes, SHOP, SYSTEM},
+};
+
+pub async fn run(kubernetes: &Kubernetes<'_>, began: Instant) -> anyhow::Result<()> {
+    let applied = Instant::now();
+    kubernetes.define()?;
+    kubernetes.kubectl(&["apply", "-f", "deploy/operator.yaml"])?;
+    kubernetes.kubectl(&["apply", "-f", "deploy/quickstart.yaml"])?;
+    kubernetes.wait_ready(SHOP, "appsocketscluster/main", 120)?;
+    kubernetes.wait_ready(SHOP, "hub/demo", 30)?;
+    println!("ready after apply: {:.1} s", applied.elapsed().as_secs_f64());
+
+    let pods = kubernetes.node_pods(SHOP).await?;
+    let [first, second, ..] = &*pods else { bail!("there are fewer than two nodes") };
+    let first = Forward::to(kubernetes, SHOP, &first.name_any(), 8080).await?;
+    let second = Forward::to(kubernetes, SHOP, &second.name_any(), 8080).await?;
+    let url = |forward: &Forward| format!("ws://127.0.0.1:{}", forward.port);
+    let receiver = Client::connect(Options::new(url(&second), "demo"))?;
+    let mut news = receiver.subscribe("news").await?;
+    let sender = Client::connect(Options::new(url(&first), "demo"))?;
+    sender.publish("news", "greeting", "hello").await?;
+    let received = async {
+        while let Some(event) = news.next().await {
+            if let Event::Message(message) = event {
+                return Some(message.event);
+            }
+        }
+        None
+    };
+    let received = timeout(Duration::from_secs(10), received).await.context("no message came within 10 s")?;
+    anyhow::ensure!(received.as_deref() == Some("greeting"), "another message came: {received:?}");
+    println!("quickstart: {:.1} s from nothing, {:.1} s of it after the cluster was up", began.elapsed().as_secs_f64(), applied.elapsed().as_secs_f64());
+
+    let difference = kubernetes.kubectl(&["diff", "-f", "deploy/quickstart.yaml"]).context("kubectl diff is not empty")?;
+    anyhow::ensure!(difference.is_empty(), "kubectl diff is not empty: {difference}");
+    kubernetes.kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/appsockets-operator", "--timeout=60s"])?;
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! What tenants can't do to each other, and what they are told.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{
+    forward::{Admin, Forward},
+    kubernetes::{Kubernetes, SHOP, until},
+};
+
+/// Another tenant.
+const BAR: &str = "bar";
+
+pub async fn run(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    kubernetes.apply_value(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": BAR}}))?;
+    let shown = async {
+        references(kubernetes).await?;
+        conflict(kubernetes).await?;
+        secrets(kubernetes).await
+    };
+    let shown = shown.await;
+    kubernetes.kubectl(&["delete", "namespace", BAR, "--wait=false"])?;
+    shown
+}
+
+fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "appsockets.io/v1alpha1", "kind": kind, "spec": spec,
+        "metadata": {"name": name, "namespace": namespace},
+    })
+}
+
+/// Waits until a resource is told something, and gives how long that took.
+async fn told(
+    kubernetes: &Kubernetes<'_>,
+    namespace: &str,
+    object: &str,
+    ready: &str,
+    reason: &str,
+) -> anyhow::Result<(Duration, String)> {
+    let mut message = String::new();
+    let what = format!("{object} is told {reason}");
+    let took = until(&what, 30, async || {
+        let status = kubernetes.status(namespace, object)?;
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        let condition = conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or_default();
+        message = condition["message"].as_str().unwrap_or_default().to_owned();
+        let holds = condition["status"] == ready && condition["reason"] == reason;
+        Ok(if holds { Ok(()) } else { Err(status.to_string()) })
+    });
+    let took = took.await?;
+    Ok((took, message))
+}
+
+async fn references(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    let target = |allow: &[&str]| {
+        object("Hub", SHOP, "target", json!({"clusterRef": {"name": "main"}, "allowFrom": allow}))
+    };
+    kubernetes.apply_value(&target(&[]))?;
+    kubernetes.wait_ready(SHOP, "hub/target", 30)?;
+    let hub_ref = json!({"name": "target", "namespace": SHOP});
+    kubernetes.apply_value(&object("ChannelRules", BAR, "intruder", json!({"hubRef": hub_ref, "public": true})))?;
+    told(kubernetes, BAR, "channelrules/intruder", "False", "RefNotGranted").await?;
+    let nowhere = json!({"hubRef": {"name": "secret-plans", "namespace": SHOP}});
+    kubernetes.apply_value(&object("ChannelRules", BAR, "curious", nowhere))?;
+    let (_, message) = told(kubernetes, BAR, "channelrules/curious", "False", "RefNotGranted").await?;
+    anyhow::ensure!(!message.contains("no Hub"), "it is told whether another tenant's hub is there: {message}");
+
+    kubernetes.apply_value(&target(&[BAR]))?;
+    kubernetes.wait_ready(BAR, "channelrules/intruder", 30)?;
+    let token = kubernetes.admin_token(SHOP, "main").await?;
+    let mut nodes = Vec::new();
+    for pod in kubernetes.node_pods(SHOP).await? {
+        nodes.push(Admin::of(kubernetes, SHOP, &pod.name_any(), &token).await?);
+    }
+    kubernetes.apply_value(&target(&[]))?;
+    let revoked = until("revoked rules are served nowhere", 10, async || {
+        for (number, node) in nodes.iter().enumerate() {
+            if node.get("/v1/hubs/target/channel-rules/intruder").await?.is_some() {
+                return Ok(Err(format!("node {number} serves them")));
+            }
+        }
+        Ok(Ok(()))
+    });
+    println!("tenants: revoked rules gone from all nodes after {:.2} s", revoked.await?.as_secs_f64());
+    Ok(())
+}
+
+/// Two hubs with one name: the older wins, and when it goes, the younger's clients were never away.
+async fn conflict(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    let hub = |name: &str| {
+        object("Hub", SHOP, name, json!({"clusterRef": {"name": "main"}, "hubName": "contested", "allowAnonymous": true, "defaultPublic": true}))
+    };
+    kubernetes.apply_value(&hub("older"))?;
+    kubernetes.wait_ready(SHOP, "hub/older", 30)?;
+    // Times of creation have seconds, and of two in one second chance decides.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    kubernetes.apply_value(&hub("younger"))?;
+    let (_, message) = told(kubernetes, SHOP, "hub/younger", "False", "Conflict").await?;
+    anyhow::ensure!(message.contains("Hub shop/older"), "the owner is not named: {message}");
+    let pods = kubernetes.node_pods(SHOP).await?;
+    let pod = pods.first().context("there is a node")?.name_any();
+    let forward = Forward::to(kubernetes, SHOP, &pod, 8080).await?;
+    let listener = Listener::connect(&forward, "contested").await?;
+    kubernetes.kubectl(&["-n", SHOP, "delete", "hub/older"])?;
+    let (took, _) = told(kubernetes, SHOP, "hub/younger", "True", "Served").await?;
+    anyhow::ensure!(listener.is_connected(), "a client was disconnected");
+    println!("tenants: the younger hub is Ready {:.2} s after the older went, with its clients still there", took.as_secs_f64());
+    Ok(())
+}
+
+/// A client that does not come back by itself.
+struct Listener(tokio::task::JoinHandle<()>);
+
+impl Listener {
+    async fn connect(forward: &Forward, hub: &str) -> anyhow::Result<Listener> {
+        let mut stream = TcpStream::connect(("127.0.0.1", forward.port)).await?;
+        let request = format!("GET /hubs/{hub}/sse?channel=room HTTP/1.1\r\nhost: e2e\r\naccept: text/event-stream\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut buffer = [0; 4096];
+        let length = stream.read(&mut buffer).await?;
+        let head = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        anyhow::ensure!(head.starts_with("HTTP/1.1 200"), "the node does not let listen: {head}");
+        Ok(Listener(tokio::spawn(async move { while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {} })))
+    }
+
+    fn is_connected(&self) -> bool {
+        !self.0.is_finished()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn secrets(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    let secret = |value: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": BAR},
+            "stringData": {"jwt": value},
+        })
+    };
+    kubernetes.kubectl(&["-n", SHOP, "patch", "asc/main", "--type=merge", "-p", r#"{"spec":{"tenants":{"namespaces":["bar"]}}}"#])?;
+    let hub = json!({"clusterRef": {"name": "main", "namespace": SHOP}, "hubName": "bars"});
+    kubernetes.apply_value(&object("Hub", BAR, "own", hub))?;
+    kubernetes.wait_ready(BAR, "hub/own", 30)?;
+    let jwt = json!({"hubRef": {"name": "own"}, "jwt": {"secretKeyRef": {"name": "keys", "key": "jwt"}}});
+    kubernetes.apply_value(&object("AuthProvider", BAR, "own", jwt))?;
+    told(kubernetes, BAR, "authprovider/own", "False", "SecretNotReadable").await?;
+    kubernetes.kubectl(&[
+        "-n", BAR, "create", "rolebinding", "appsockets-operator", "--clusterrole=appsockets-operator-tenant-secrets",
+        "--serviceaccount=appsockets-system:appsockets-operator",
+    ])?;
+    told(kubernetes, BAR, "authprovider/own", "False", "SecretNotFound").await?;
+    kubernetes.apply_value(&secret("0123456789abcdef0123456789abcdef"))?;
+    let (took, _) = told(kubernetes, BAR, "authprovider/own", "True", "Served").await?;
+    println!("tenants: an AuthProvider is Ready {:.2} s after its Secret is there", took.as_secs_f64());
+    kubernetes.apply_value(&secret("short"))?;
+    told(kubernetes, BAR, "authprovider/own", "False", "Invalid").await?;
+    for object in ["authprovider/own", "hub/own"] {
+        let status = kubernetes.status(BAR, object)?.to_string();
+        anyhow::ensure!(!status.contains("0123456789abcdef"), "a status shows a secret: {status}");
+    }
+    Ok(())
+}

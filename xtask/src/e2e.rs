@@ -1,0 +1,61 @@
+//! `cargo xtask e2e`: AppSockets on a real Kubernetes.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::{Consent, image, needs, process, root};
+
+#[derive(Args)]
+pub struct Options {
+    #[command(flatten)]
+    consent: Consent,
+    /// What is shown: all, smoke, quickstart, changes, tenants, failures, scale or idle
+    #[arg(default_value = "all")]
+    what: String,
+    /// The quickstart, and a few of the others with smaller figures
+    #[arg(long)]
+    smoke: bool,
+    /// Runs in the cluster of this context, which has to have the images; refused where AppSockets is already
+    #[arg(long)]
+    context: Option<String>,
+    /// Leaves the cluster as it is at the end
+    #[arg(long)]
+    keep: bool,
+    /// How many random changes are made
+    #[arg(long, default_value_t = 500)]
+    changes: usize,
+    /// How many hubs there are where scale is shown
+    #[arg(long, default_value_t = 1000)]
+    hubs: usize,
+}
+
+/// Makes the images, has a Kubernetes run where one can, and shows what is promised there.
+pub fn run(options: &Options) -> Result<()> {
+    needs::ensure(&[needs::C_COMPILER, needs::BUILDAH], &options.consent)?;
+    let docker = process::works("docker", &["info"]);
+    if options.context.is_none() && !docker {
+        needs::ensure(needs::KUBERNETES, &options.consent)?;
+    }
+    let images = root::target().join("images");
+    image::make(&images)?;
+    let mut suite = process::cargo(["run", "--quiet", "--package", "appsockets-e2e", "--"]);
+    suite.arg(if options.smoke { "smoke" } else { &options.what });
+    suite.arg("--images").arg(&images).arg("--cache").arg(cache()?);
+    suite.args(["--changes", &options.changes.to_string(), "--hubs", &options.hubs.to_string()]);
+    if let Some(context) = &options.context {
+        suite.args(["--context", context]);
+    }
+    if options.keep {
+        suite.arg("--keep");
+    }
+    process::run(&mut suite)
+}
+
+/// Outside the checkout, because the programs take a quarter of an hour to build and change once in a year.
+fn cache() -> Result<PathBuf> {
+    let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let caches = caches.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    Ok(caches.context("neither XDG_CACHE_HOME nor HOME is set")?.join("appsockets/kubernetes"))
+}
