@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use appsockets_client::{Client, Event, Options};
+use appsockets_client::{Client, Event, Options, Subscription};
 use kube::ResourceExt;
 use tokio::time::timeout;
 
@@ -28,22 +28,23 @@ pub async fn run(kubernetes: &Kubernetes<'_>, began: Instant) -> anyhow::Result<
     let url = |forward: &Forward| format!("ws://127.0.0.1:{}", forward.port);
     let receiver = Client::connect(Options::new(url(&second), "demo"))?;
     let mut news = receiver.subscribe("news").await?;
+    // It begins with where it begins; what is published after that is heard.
+    let begun = next(&mut news).await?;
+    anyhow::ensure!(matches!(begun, Event::Position(_)), "the subscription does not begin: {begun:?}");
     let sender = Client::connect(Options::new(url(&first), "demo"))?;
     sender.publish("news", "greeting", "hello").await?;
-    let received = async {
-        while let Some(event) = news.next().await {
-            if let Event::Message(message) = event {
-                return Some(message.event);
-            }
-        }
-        None
-    };
-    let received = timeout(Duration::from_secs(10), received).await.context("no message came within 10 s")?;
-    anyhow::ensure!(received.as_deref() == Some("greeting"), "another message came: {received:?}");
+    let heard = next(&mut news).await?;
+    let is_it = matches!(&heard, Event::Message(message) if message.event == "greeting");
+    anyhow::ensure!(is_it, "another message came: {heard:?}");
     println!("quickstart: {:.1} s from nothing, {:.1} s of it after the cluster was up", began.elapsed().as_secs_f64(), applied.elapsed().as_secs_f64());
 
     let difference = kubernetes.kubectl(&["diff", "-f", "deploy/quickstart.yaml"]).context("kubectl diff is not empty")?;
     anyhow::ensure!(difference.is_empty(), "kubectl diff is not empty: {difference}");
     kubernetes.kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/appsockets-operator", "--timeout=60s"])?;
     Ok(())
+}
+
+async fn next(subscription: &mut Subscription) -> anyhow::Result<Event> {
+    let next = timeout(Duration::from_secs(10), subscription.next()).await;
+    next.context("nothing came within 10 s")?.context("the subscription has ended")
 }
