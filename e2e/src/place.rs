@@ -143,6 +143,23 @@ impl Place {
         }
     }
 
+    /// Ends the program of a pod by `kill -9`. False: there is no means.
+    pub fn kill(&self, program: &str, pod: &str) -> anyhow::Result<bool> {
+        if !matches!(self, Place::Machine { .. }) {
+            return Ok(false);
+        }
+        let name = format!("POD_NAME={pod}");
+        for process in std::fs::read_dir("/proc")?.flatten() {
+            let read = |file: &str| std::fs::read(process.path().join(file)).unwrap_or_default();
+            let runs = read("cmdline").starts_with(format!("/usr/bin/{program}").as_bytes());
+            if runs && read("environ").split(|byte| *byte == 0).any(|variable| variable == name.as_bytes()) {
+                let pid = process.file_name().to_string_lossy().into_owned();
+                return run("kill", &["-9", &pid]).map(|()| true);
+            }
+        }
+        bail!("no process of {pod} runs here")
+    }
+
     /// The link of a machine that can be cut off; None: there is no means.
     pub fn link(&self, machine: &str) -> Option<Link> {
         let number = machine.strip_prefix('n')?;

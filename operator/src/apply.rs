@@ -16,10 +16,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
@@ -37,8 +34,6 @@ pub const MANAGER: &str = "appsockets-operator";
 const LOOK: Duration = Duration::from_secs(10);
 /// Passes by itself within a moment.
 const READING: &str = "ReadingSecrets";
-/// For how long a write may not be seen by the watch.
-const EXPECTED: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the objects of a cluster are not what they ought to be.
@@ -88,7 +83,8 @@ pub struct Applying {
 pub struct Applied {
     wanted: String,
     version: u64,
-    at: Instant,
+    /// Whether the watch has come as far as the write, so that an absence says something.
+    seen: bool,
 }
 
 impl Applying {
@@ -193,13 +189,16 @@ impl Applying {
         let id = format!("{kind} {namespace}/{name}");
         let json = serde_json::to_string(&wanted).unwrap_or_default();
         let there = store.get(&ObjectRef::new(&name).within(&namespace));
-        let applied = self.applied.get(&id);
+        let applied = self.applied.get_mut(&id);
         let drifted = match (applied, &there) {
             (None, _) => false,
-            // The watch may not have come as far as the write.
-            (Some(applied), None) => applied.at.elapsed() > EXPECTED,
-            (Some(applied), Some(there)) => version(&**there) > applied.version,
+            (Some(applied), None) => applied.seen,
+            (Some(applied), Some(there)) => {
+                applied.seen |= version(&**there) >= applied.version;
+                version(&**there) > applied.version
+            }
         };
+        let applied = self.applied.get(&id);
         if applied.is_some_and(|applied| applied.wanted == json) && !drifted {
             return Ok(());
         }
@@ -220,16 +219,16 @@ impl Applying {
             stalled: false,
         };
         let written = writing.await.map_err(late)?.map_err(|error| refused(&id, &error))?;
-        let is_new = there.is_none() && applied.is_none();
+        let (is_new, is_gone) = (there.is_none() && applied.is_none(), there.is_none());
         let changed = there.is_some_and(|there| there.resource_version() != written.resource_version());
-        if drifted && changed {
+        if drifted && (changed || is_gone) {
             info!("The {id} was changed by somebody, and is put right.");
             let note = format!("The {id} was not as it ought to be: it is put right.");
             self.events.cluster(cluster, Note::warning("DriftCorrected", &note));
         } else if is_new || changed {
             info!("The {id} is applied.");
         }
-        self.applied.insert(id, Applied { wanted: json, version: version(&written), at: Instant::now() });
+        self.applied.insert(id, Applied { wanted: json, version: version(&written), seen: false });
         Ok(())
     }
 }

@@ -44,7 +44,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn new(entries: BTreeMap<ResourceId, Arc<Entry>>, kept: BTreeSet<String>) -> Wanted {
+    pub fn new(entries: BTreeMap<ResourceId, Arc<Entry>>, kept: BTreeSet<String>) -> Wanted {
         let revision = Revision::of(entries.values().map(|entry| &**entry));
         Wanted { entries, revision, kept }
     }
