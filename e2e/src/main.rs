@@ -91,28 +91,8 @@ async fn show(arguments: &Arguments, place: &Place, began: Instant) -> anyhow::R
     if place.is_shared() {
         kubernetes.refuse_where_appsockets_is()?;
     }
-    let what = arguments.what;
-    let shown = async {
-        checks::quickstart::run(&kubernetes, began).await?;
-        let smoke = what == What::Smoke;
-        let all = what == What::All;
-        if smoke || all || what == What::Changes {
-            checks::changes::run(&kubernetes, if smoke { 20 } else { arguments.changes }).await?;
-        }
-        if smoke || all || what == What::Tenants {
-            checks::tenants::run(&kubernetes).await?;
-        }
-        if smoke || all || what == What::Failures {
-            checks::failures::run(&kubernetes, place, smoke).await?;
-        }
-        if all || what == What::Scale {
-            checks::scale::run(&kubernetes, arguments.hubs).await?;
-        }
-        if all || what == What::Idle {
-            checks::idle::run(&kubernetes, place).await?;
-        }
-        anyhow::Ok(())
-    };
+    let mut passed = 0;
+    let shown = checks(arguments, place, &kubernetes, began, &mut passed);
     let shown = shown.await;
     if shown.is_err() {
         kubernetes.tell_what_is_there();
@@ -120,5 +100,45 @@ async fn show(arguments: &Arguments, place: &Place, began: Instant) -> anyhow::R
     if place.is_shared() {
         kubernetes.remove_what_is_ours()?;
     }
+    // As the tests of packages end, for those who look for that.
+    let failed = usize::from(shown.is_err());
+    let took = began.elapsed().as_secs_f64();
+    let outcome = if failed == 0 { "ok" } else { "FAILED" };
+    println!("test result: {outcome}. {passed} passed; {failed} failed; finished in {took:.1} s");
     shown
+}
+
+/// What is asked for, one after the other.
+async fn checks(
+    arguments: &Arguments,
+    place: &Place,
+    kubernetes: &Kubernetes<'_>,
+    began: Instant,
+    passed: &mut usize,
+) -> anyhow::Result<()> {
+    let what = arguments.what;
+    let (smoke, all) = (what == What::Smoke, what == What::All);
+    checks::quickstart::run(kubernetes, began).await?;
+    *passed += 1;
+    if smoke || all || what == What::Changes {
+        checks::changes::run(kubernetes, if smoke { 20 } else { arguments.changes }).await?;
+        *passed += 1;
+    }
+    if smoke || all || what == What::Tenants {
+        checks::tenants::run(kubernetes).await?;
+        *passed += 1;
+    }
+    if smoke || all || what == What::Failures {
+        checks::failures::run(kubernetes, place, smoke).await?;
+        *passed += 1;
+    }
+    if all || what == What::Scale {
+        checks::scale::run(kubernetes, arguments.hubs).await?;
+        *passed += 1;
+    }
+    if all || what == What::Idle {
+        checks::idle::run(kubernetes, place).await?;
+        *passed += 1;
+    }
+    Ok(())
 }

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{Consent, image, needs, process, root};
+use crate::{
+    Consent,
+    image::{self, Profile},
+    needs, process, root,
+};
 
 #[derive(Args)]
 pub struct Options {
@@ -39,7 +43,8 @@ pub fn run(options: &Options) -> Result<()> {
         needs::ensure(needs::KUBERNETES, &options.consent)?;
     }
     let images = root::target().join("images");
-    image::make(&images)?;
+    // Where only is shown that it works, what the tests have built will do.
+    image::make(&images, if options.smoke { Profile::Debug } else { Profile::Release })?;
     let mut suite = process::cargo(["run", "--quiet", "--package", "appsockets-e2e", "--"]);
     suite.arg(if options.smoke { "smoke" } else { &options.what });
     suite.arg("--images").arg(&images).arg("--cache").arg(cache()?);

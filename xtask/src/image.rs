@@ -27,19 +27,35 @@ pub struct Options {
 /// Builds the programs, makes their images, and says where they are.
 pub fn run(options: &Options) -> Result<()> {
     needs::ensure(&[needs::C_COMPILER, needs::BUILDAH], &options.consent)?;
-    for archive in make(&root::root().join(&options.output))? {
+    for archive in make(&root::root().join(&options.output), Profile::Release)? {
         println!("{}", archive.display());
     }
     Ok(())
 }
 
+/// How the programs are built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// As users get them.
+    Release,
+    /// As the tests have built them already.
+    Debug,
+}
+
 /// An archive for each program, in a folder.
-pub fn make(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut build = process::cargo(["build", "--release", "--locked"]);
-    build.args(PROGRAMS.iter().flat_map(|program| ["--package", program]));
+pub fn make(folder: &Path, profile: Profile) -> Result<Vec<PathBuf>> {
+    let mut build = process::cargo(["build", "--locked"]);
+    match profile {
+        Profile::Release => {
+            build.arg("--release");
+            build.args(PROGRAMS.iter().flat_map(|program| ["--package", program]));
+        }
+        // Of the whole workspace, since the features of a few packages alone would be others.
+        Profile::Debug => drop(build.args(["--workspace", "--bins"])),
+    }
     process::run(&mut build)?;
     fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
-    PROGRAMS.iter().map(|program| image(program, folder)).collect()
+    PROGRAMS.iter().map(|program| image(program, profile, folder)).collect()
 }
 
 /// The name that an image has everywhere.
@@ -48,8 +64,9 @@ pub fn name(program: &str) -> String {
 }
 
 /// The program, the libraries that it is linked to, and the authorities that it trusts: nothing else.
-fn image(program: &str, folder: &Path) -> Result<PathBuf> {
-    let binary = root::target().join("release").join(program);
+fn image(program: &str, profile: Profile, folder: &Path) -> Result<PathBuf> {
+    let built = if profile == Profile::Release { "release" } else { "debug" };
+    let binary = root::target().join(built).join(program);
     let tree = root::target().join("image").join(program);
     if tree.exists() {
         fs::remove_dir_all(&tree).with_context(|| format!("could not remove {}", tree.display()))?;

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
+use appsockets_crds::Hub;
 use kube::{
     Api,
-    api::{ListParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
-use appsockets_crds::Hub;
 use serde_json::json;
 
 use crate::kubernetes::{Kubernetes, SHOP, until};
@@ -54,7 +54,7 @@ pub async fn run(kubernetes: &Kubernetes<'_>, hubs: usize) -> anyhow::Result<()>
     kubernetes.wait_ready(SHOP, "hub/demo", 60)?;
     println!("scale: a change among them is Ready after {:.2} s", changed.elapsed().as_secs_f64());
 
-    kubernetes.kubectl(&["-n", SHOP, "delete", "hubs", "-l", "many=true", "--wait=true"])?;
+    api.delete_collection(&DeleteParams::default(), &ListParams::default().labels("many=true")).await?;
     let held = until("so many hubs do not go unasked", 30, async || {
         let status = kubernetes.status(SHOP, "appsocketscluster/main")?.to_string();
         Ok(if status.contains("RemovalsHeld") { Ok(()) } else { Err(status) })

@@ -95,3 +95,26 @@ fn a_condition_keeps_its_time_while_its_status_stays() {
     let ready = Outcome::Ready { reason: "Served", message: String::new() };
     assert_eq!(conditions(&ready, None, 1, &second, at(3))[0].last_transition_time.0, at(3));
 }
+
+/// The table that `e2e/kstatus` shows to other tools says of each row what the operator would say.
+#[test]
+fn other_tools_are_shown_what_is_said() {
+    let rows: serde_json::Value = serde_json::from_str(include_str!("../../../e2e/kstatus/rows.json")).unwrap();
+    let mut compared = 0;
+    for row in rows.as_array().unwrap() {
+        let said = |key: &str| row["outcome"][key].as_str().unwrap().to_owned();
+        // Reasons are a closed set, and so are the rows.
+        let reason = || &*Box::leak(said("reason").into_boxed_str());
+        let outcome = match row["outcome"]["kind"].as_str() {
+            Some("Ready") => Outcome::Ready { reason: reason(), message: said("message") },
+            Some("InProgress") => Outcome::InProgress { reason: reason(), message: said("message") },
+            Some("Stalled") => Outcome::Stalled { reason: reason(), message: said("message") },
+            _ => continue,
+        };
+        let generation = row["object"]["metadata"]["generation"].as_i64().unwrap();
+        let conditions = conditions(&outcome, row["paused"].as_str(), generation, &[], Timestamp::UNIX_EPOCH);
+        assert_eq!(serde_json::json!(conditions), row["object"]["status"]["conditions"], "{}", row["name"]);
+        compared += 1;
+    }
+    assert_eq!(compared, 5);
+}
