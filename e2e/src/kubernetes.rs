@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use appsockets_crds::yaml;
-use k8s_openapi::{ByteString, api::core::v1::{Pod, Secret}};
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{Pod, Secret},
+};
 use kube::{
     Api, Client, Config, ResourceExt,
     config::{KubeConfigOptions, Kubeconfig},
@@ -92,7 +95,8 @@ impl<'a> Kubernetes<'a> {
     pub async fn admin_token(&self, namespace: &str, cluster: &str) -> anyhow::Result<String> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let secret = api.get(&format!("{cluster}-keys")).await?;
-        let ByteString(token) = secret.data.and_then(|mut data| data.remove("admin-token")).context("there is no token")?;
+        let ByteString(token) =
+            secret.data.and_then(|mut data| data.remove("admin-token")).context("there is no token")?;
         Ok(String::from_utf8(token)?)
     }
 

@@ -44,7 +44,9 @@ impl Place {
             return Ok(Place::Kind { kubeconfig: std::env::temp_dir().join("appsockets-e2e.kubeconfig") });
         }
         if !works("go", &["version"]) && !cache.join("bin/kubernetes").exists() {
-            bail!("there is neither docker with kind and kubectl here, nor Go to build Kubernetes with: install either");
+            bail!(
+                "there is neither docker with kind and kubectl here, nor Go to build Kubernetes with: install either"
+            );
         }
         Ok(Place::Machine { cache: cache.to_owned(), state: std::env::temp_dir().join("appsockets-e2e") })
     }

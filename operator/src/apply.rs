@@ -172,7 +172,10 @@ impl Applying {
     async fn create(&self, secret: Secret) -> anyhow::Result<Secret> {
         let name = secret.name_any();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &secret.namespace().unwrap_or_default());
-        match api.create(&PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }, &secret).await {
+        match api
+            .create(&PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }, &secret)
+            .await
+        {
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(api.get(&name).await?),
             made => made.with_context(|| format!("{name} was not taken")),
         }
@@ -182,7 +185,13 @@ impl Applying {
     async fn ensure<K>(&mut self, cluster: &AppSocketsCluster, store: &Store<K>, wanted: K) -> Result<(), Problem>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+            + Serialize
+            + DeserializeOwned
+            + Clone
+            + Debug
+            + Send
+            + Sync
+            + 'static,
     {
         let kind = K::kind(&()).into_owned();
         let (name, namespace) = (wanted.name_any(), wanted.namespace().unwrap_or_default());
@@ -249,7 +258,9 @@ fn owned<K: Resource>(cluster: &AppSocketsCluster, kind: &str, found: &K) -> Res
     let name = found.name_any();
     Err(Problem {
         reason: "NameTaken",
-        message: format!("There is a {kind} {name} already, which is not this cluster's: delete it, or name the cluster otherwise."),
+        message: format!(
+            "There is a {kind} {name} already, which is not this cluster's: delete it, or name the cluster otherwise."
+        ),
         stalled: true,
     })
 }

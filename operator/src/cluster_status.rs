@@ -3,11 +3,7 @@
 use std::collections::BTreeMap;
 
 use appsockets_crds::AppSocketsCluster;
-use kube::{
-    ResourceExt,
-    api::ApiResource,
-    runtime::reflector::ObjectRef,
-};
+use kube::{ResourceExt, api::ApiResource, runtime::reflector::ObjectRef};
 use serde_json::json;
 
 use crate::{
@@ -37,15 +33,14 @@ impl Look<'_> {
     pub fn subject<'w>(&self, cluster: &'w AppSocketsCluster, resource: ApiResource) -> Subject<'w> {
         let key = key_of(cluster);
         let mut own: Vec<_> = self.watched.pods.state();
-        own.retain(|pod| {
-            pod.namespace().as_deref() == Some(&key.0) && pod.labels().get(CLUSTER_LABEL) == Some(&key.1)
-        });
+        own.retain(|pod| pod.namespace().as_deref() == Some(&key.0) && pod.labels().get(CLUSTER_LABEL) == Some(&key.1));
         own.sort_by_key(|pod| pod.name_any());
         let ready = own.iter().filter(|pod| pods::is_ready(pod)).count();
         let trouble = own.iter().find_map(|pod| pods::trouble(pod));
         let held = own.iter().map(|pod| self.links.report(&pod.uid().unwrap_or_default()).removals_held).max();
         let outcome = self.outcome(cluster, &key, ready, trouble, held.unwrap_or(0));
-        let paused = cluster.spec.paused.then(|| "The operator changes nothing of this cluster: spec.paused.".to_owned());
+        let paused =
+            cluster.spec.paused.then(|| "The operator changes nothing of this cluster: spec.paused.".to_owned());
         let selector: Vec<_> = selector(cluster).iter().map(|(name, value)| format!("{name}={value}")).collect();
         let status = serde_json::to_value(&cluster.status).unwrap_or_default();
         let more = json!({"replicas": own.len(), "readyReplicas": ready, "selector": selector.join(",")});
@@ -81,7 +76,8 @@ impl Look<'_> {
         }
         let applied = self.watched.stateful_sets.get(&ObjectRef::new(&key.1).within(&key.0));
         let wanted = usize::try_from(cluster.spec.replicas).unwrap_or(0);
-        let replicas = applied.and_then(|set| set.spec.as_ref()?.replicas).and_then(|replicas| replicas.try_into().ok());
+        let replicas =
+            applied.and_then(|set| set.spec.as_ref()?.replicas).and_then(|replicas| replicas.try_into().ok());
         if replicas != Some(wanted) || ready != wanted {
             let mut message = format!("{ready} of {wanted} nodes are ready.");
             if let Some(trouble) = trouble {

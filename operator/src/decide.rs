@@ -119,11 +119,11 @@ async fn definitions(client: &Client) -> Result<(), String> {
             Err(kube::Error::Api(status)) if status.code == 403 => return discovered(client).await,
             Err(error) => return Err(format!("the definition {name} can't be read: {error}")),
             Ok(found) => match found {
-            None => return Err(format!("the definition {name} is gone")),
-            Some(found) if found.metadata.deletion_timestamp.is_some() => {
-                return Err(format!("the definition {name} is being deleted"));
-            }
-            Some(_) => {}
+                None => return Err(format!("the definition {name} is gone")),
+                Some(found) if found.metadata.deletion_timestamp.is_some() => {
+                    return Err(format!("the definition {name} is being deleted"));
+                }
+                Some(_) => {}
             },
         }
     }
@@ -215,7 +215,9 @@ impl Talking {
             }
             match identity(cluster, authority) {
                 Ok(tls) => drop(self.identities.insert(key, (version, tls))),
-                Err(error) => error!(error = format!("{error:#}"), "The authority of {}/{} can't be used.", key.0, key.1),
+                Err(error) => {
+                    error!(error = format!("{error:#}"), "The authority of {}/{} can't be used.", key.0, key.1)
+                }
             }
         }
     }

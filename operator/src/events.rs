@@ -58,8 +58,13 @@ impl Events {
     pub fn about(&self, about: ObjectReference, note: Note) {
         let Note { kind, reason, mut text } = note;
         text.truncate(text.floor_char_boundary(NOTE_BYTES_MAX));
-        let event =
-            Event { type_: kind, reason: reason.to_owned(), note: Some(text), action: "Reconcile".to_owned(), secondary: None };
+        let event = Event {
+            type_: kind,
+            reason: reason.to_owned(),
+            note: Some(text),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
         if self.queue.try_send((event, about)).is_err() {
             self.metrics.events_dropped.inc();
         }

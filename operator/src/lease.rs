@@ -173,7 +173,10 @@ impl Lease {
         let mut found = self.api.get(&self.name).await.context("the lease can't be read")?;
         if let Some(spec) = found.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.me)) {
             spec.holder_identity = Some(String::new());
-            self.api.replace(&self.name, &PostParams::default(), &found).await.context("the lease can't be given back")?;
+            self.api
+                .replace(&self.name, &PostParams::default(), &found)
+                .await
+                .context("the lease can't be given back")?;
         }
         Ok(())
     }

@@ -241,12 +241,8 @@ async fn push(
     let withheld: BTreeSet<HubId> = held.withheld.iter().map(|hub| HubId::from(hub.as_str())).collect();
     let exact = withheld.is_empty() && held.removals_held == 0;
     links.tell(&target.pod_uid, |report| {
-        *report = Report {
-            serves: Some(wanted.clone()),
-            withheld,
-            removals_held: held.removals_held,
-            unreachable: None,
-        };
+        *report =
+            Report { serves: Some(wanted.clone()), withheld, removals_held: held.removals_held, unreachable: None };
     });
     Ok(Some(Taken { wanted: wanted.clone(), handed: held.handed, exact, removals_max }))
 }
@@ -263,7 +259,9 @@ fn parts(head: Head, base: Option<&Wanted>, wanted: &Wanted) -> Vec<PushRequest>
     let kept: Vec<_> = wanted.kept.iter().cloned().collect();
     let mut parts = vec![PushRequest { head: Some(head), ..PushRequest::default() }];
     parts.extend(set.chunks(PART).map(|set| PushRequest { set: set.to_vec(), ..PushRequest::default() }));
-    parts.extend(removed.chunks(PART).map(|removed| PushRequest { removed: removed.to_vec(), ..PushRequest::default() }));
+    parts.extend(
+        removed.chunks(PART).map(|removed| PushRequest { removed: removed.to_vec(), ..PushRequest::default() }),
+    );
     parts.extend(kept.chunks(PART).map(|kept| PushRequest { kept: kept.to_vec(), ..PushRequest::default() }));
     parts
 }

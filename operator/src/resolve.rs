@@ -59,7 +59,9 @@ impl Wanted {
 pub fn resolve(world: &World) -> Resolved {
     let mut resolving = Resolving {
         clusters: known(&world.clusters).map(|cluster| (key_of(cluster), cluster)).collect(),
-        known_hubs: known(&world.hubs).map(|hub| ((hub.namespace().unwrap_or_default(), hub.name_any()), hub)).collect(),
+        known_hubs: known(&world.hubs)
+            .map(|hub| ((hub.namespace().unwrap_or_default(), hub.name_any()), hub))
+            .collect(),
         wanted: known(&world.clusters).map(|cluster| (key_of(cluster), BTreeMap::new())).collect(),
         kept: BTreeSet::new(),
         verdicts: BTreeMap::new(),

@@ -82,8 +82,7 @@ pub fn of_tenant(verdict: &Verdict, ids: &[ResourceId], wanted: &Wanted, nodes: 
         return Outcome::InProgress { reason: "NoNodes", message: "No node of the cluster is ready.".to_owned() };
     }
     let hidden = |node: &&Node| strict && node.unreachable.is_some();
-    let lagging: Vec<_> =
-        nodes.iter().filter(|node| !node.serves(&wanted.entries, ids) || hidden(node)).collect();
+    let lagging: Vec<_> = nodes.iter().filter(|node| !node.serves(&wanted.entries, ids) || hidden(node)).collect();
     if lagging.is_empty() {
         return Outcome::Ready { reason: "Served", message: "Every node serves it.".to_owned() };
     }
@@ -93,7 +92,9 @@ pub fn of_tenant(verdict: &Verdict, ids: &[ResourceId], wanted: &Wanted, nodes: 
 /// What a cluster is told of the nodes that do not serve what they ought to; None: all do.
 pub fn of_nodes(wanted: &Wanted, nodes: &[Node]) -> Option<Outcome> {
     let in_line = |node: &Node| {
-        node.unreachable.is_none() && node.withheld.is_empty() && node.serves.as_ref().is_some_and(|serves| serves.is(wanted))
+        node.unreachable.is_none()
+            && node.withheld.is_empty()
+            && node.serves.as_ref().is_some_and(|serves| serves.is(wanted))
     };
     let lagging: Vec<_> = nodes.iter().filter(|node| !in_line(node)).collect();
     (!lagging.is_empty()).then(|| laggards("serve what they ought to", &lagging, nodes.len()))

@@ -331,7 +331,9 @@ impl<'a> Looking<'a> {
         let resolved = &self.decided.resolved;
         let verdict = resolved.verdicts.get(key)?;
         let place = resolved.places.get(key).filter(|_| *verdict == Verdict::Wanted);
-        let (outcome, paused) = match place.and_then(|(cluster, ids)| Some((cluster, ids, resolved.wanted.get(cluster)?))) {
+        let (outcome, paused) = match place
+            .and_then(|(cluster, ids)| Some((cluster, ids, resolved.wanted.get(cluster)?)))
+        {
             Some((cluster, ids, wanted)) => {
                 let nodes = self.nodes.get(cluster).map_or(&[][..], Vec::as_slice);
                 let strict = self.counts.get(cluster).is_some_and(|count| *count <= TOLD_MAX);
@@ -370,4 +372,3 @@ fn contains(before: &Value, status: &Value) -> bool {
         _ => before.get(name) == Some(value),
     })
 }
-

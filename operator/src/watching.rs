@@ -159,7 +159,8 @@ impl Drop for NamespaceSecrets {
 impl WatchedSecrets {
     /// Watches the namespaces whose Secrets a world needs, and no others.
     pub fn follow(&mut self, watched: &Watched, world: &World) {
-        let clusters = world.clusters.iter().filter_map(|cluster| cluster.0.as_ref().ok()).map(|cluster| key_of(cluster).0);
+        let clusters =
+            world.clusters.iter().filter_map(|cluster| cluster.0.as_ref().ok()).map(|cluster| key_of(cluster).0);
         let providers = world.providers.iter().filter_map(|provider| provider.0.as_ref().ok());
         let providers = providers.filter(|provider| provider.secrets().next().is_some());
         let needed: std::collections::BTreeSet<_> =
@@ -211,7 +212,6 @@ impl NamespaceSecrets {
         });
         NamespaceSecrets { store, forbidden, listed, task }
     }
-
 }
 
 fn is_forbidden(error: &watcher::Error) -> bool {

@@ -37,11 +37,13 @@ pub struct Options {
 
 /// Makes the images, has a Kubernetes run where one can, and shows what is promised there.
 pub fn run(options: &Options) -> Result<()> {
-    needs::ensure(&[needs::C_COMPILER, needs::BUILDAH], &options.consent)?;
+    needs::ensure(&[needs::C_COMPILER, needs::BUILDAH, needs::GO], &options.consent)?;
     let docker = process::works("docker", &["info"]);
     if options.context.is_none() && !docker {
         needs::ensure(needs::KUBERNETES, &options.consent)?;
     }
+    // What other tools conclude from what resources are told.
+    process::run(&mut process::program("go", ["test", "-C", "e2e/kstatus", "./..."]))?;
     let images = root::target().join("images");
     // Where only is shown that it works, what the tests have built will do.
     image::make(&images, if options.smoke { Profile::Debug } else { Profile::Release })?;

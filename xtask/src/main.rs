@@ -1,6 +1,6 @@
 //! Every developer and CI command of AppSockets: `cargo xtask` lists them, `cargo xtask COMMAND --help` explains one.
 //!
-//! Continuous integration runs `lint` and `test --yes` and nothing else, so what passes here passes there.
+//! Continuous integration runs `lint`, `test` and `e2e --smoke` and nothing else, so what passes here passes there.
 
 use std::process::ExitCode;
 

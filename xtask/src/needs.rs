@@ -28,11 +28,8 @@ pub const PYTHON: Need = Need {
     packages: &["python3", "python3-venv"],
     is_there: || tools::python3().is_some(),
 };
-pub const BUILDAH: Need = Need {
-    name: "buildah",
-    packages: &["buildah"],
-    is_there: || process::works("buildah", &["--version"]),
-};
+pub const BUILDAH: Need =
+    Need { name: "buildah", packages: &["buildah"], is_there: || process::works("buildah", &["--version"]) };
 const NODE_JS: Need = Need {
     name: "Node.js with npm",
     packages: &["nodejs", "npm"],
@@ -47,6 +44,8 @@ const CHROMIUM: Need = Need {
 };
 const CURL: Need = Need { name: "curl", packages: &["curl"], is_there: || process::works("curl", &["--version"]) };
 
+pub const GO: Need =
+    Need { name: "Go 1.26 or later", packages: &["golang"], is_there: || process::works("go", &["version"]) };
 /// What it takes to run Kubernetes as processes of this machine.
 pub const KUBERNETES: &[Need] = &[
     Need {

@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn many_hubs_go_only_when_somebody_has_said_so() {
-        let hubs = |numbers: std::ops::Range<usize>| numbers.map(|number| hub(&format!("{number:02}"), false)).collect();
+        let hubs =
+            |numbers: std::ops::Range<usize>| numbers.map(|number| hub(&format!("{number:02}"), false)).collect();
         let after = |held: usize, left: usize, removals_max: usize| {
             let before = Handed::default().after(push(1, 1, None, hubs(0..held))).unwrap().handed;
             let mut whole = push(1, 2, None, hubs(0..left));

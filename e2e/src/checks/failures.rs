@@ -55,11 +55,16 @@ async fn drift(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     });
     let changed = right.await?;
     kubernetes.kubectl(&["-n", SHOP, "delete", "service/main"])?;
-    let there = until("the Service is there again", 15, async || Ok(selector().map(drop).map_err(|error| error.to_string())));
+    let there =
+        until("the Service is there again", 15, async || Ok(selector().map(drop).map_err(|error| error.to_string())));
     let deleted = there.await?;
     let events = kubernetes.kubectl(&["-n", SHOP, "get", "events.events.k8s.io"])?;
     anyhow::ensure!(events.contains("DriftCorrected"), "no event says so: {events}");
-    println!("failures: a changed Service is right after {:.2} s, a deleted one after {:.2} s", changed.as_secs_f64(), deleted.as_secs_f64());
+    println!(
+        "failures: a changed Service is right after {:.2} s, a deleted one after {:.2} s",
+        changed.as_secs_f64(),
+        deleted.as_secs_f64()
+    );
     Ok(())
 }
 
@@ -147,7 +152,14 @@ async fn undecodable(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     kubernetes.wait_ready(SHOP, "hub/odd", 30)?;
     let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/userChannel";
     let loose = json!([{"op": "replace", "path": path, "value": {"x-kubernetes-preserve-unknown-fields": true}}]);
-    kubernetes.kubectl(&["patch", "customresourcedefinition", "hubs.appsockets.io", "--type=json", "-p", &loose.to_string()])?;
+    kubernetes.kubectl(&[
+        "patch",
+        "customresourcedefinition",
+        "hubs.appsockets.io",
+        "--type=json",
+        "-p",
+        &loose.to_string(),
+    ])?;
     let odd = until("the API server takes what the operator can't read", 20, async || {
         let patch = r#"{"spec":{"userChannel":"perhaps"}}"#;
         let patched = kubernetes.kubectl(&["-n", SHOP, "patch", "hub", "odd", "--type=merge", "-p", patch]);
@@ -168,7 +180,16 @@ async fn undecodable(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     touch(kubernetes, "demo")?;
     kubernetes.wait_ready(SHOP, "hub/demo", 30)?;
     must_serve(kubernetes, "odd").await.context("also after the operator has begun again")?;
-    kubernetes.kubectl(&["-n", SHOP, "patch", "hub", "odd", "--type=merge", "-p", r#"{"spec":{"userChannel":true}}"#])?;
+    kubernetes.kubectl(&[
+        "-n",
+        SHOP,
+        "patch",
+        "hub",
+        "odd",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"userChannel":true}}"#,
+    ])?;
     kubernetes.define()?;
     kubernetes.wait_ready(SHOP, "hub/odd", 30)?;
     println!("failures: beside a hub that can't be read another change is Ready after {:.2} s", others.as_secs_f64());
@@ -187,7 +208,10 @@ async fn no_rights(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     kubernetes.apply(&right)?;
     touch(kubernetes, "demo")?;
     let took = kubernetes.wait_ready(SHOP, "hub/demo", 60)?;
-    println!("failures: without the right to see hubs none is lost; {:.1} s after it is back a change is Ready", took.as_secs_f64());
+    println!(
+        "failures: without the right to see hubs none is lost; {:.1} s after it is back a change is Ready",
+        took.as_secs_f64()
+    );
     Ok(())
 }
 
@@ -206,7 +230,8 @@ async fn operator_away(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
                 return Ok(Err("it is not there".to_owned()));
             };
             let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+            let ready =
+                conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
             Ok(if ready { Ok(()) } else { Err("it is not ready".to_owned()) })
         });
         slowest = slowest.max(back.await?);
@@ -232,7 +257,9 @@ async fn node_cut_off(kubernetes: &Kubernetes<'_>, place: &Place) -> anyhow::Res
     let pods = kubernetes.node_pods(SHOP).await?;
     // The first machine is this one.
     let elsewhere = |machine: &str| machine != "n1" && machine != on.trim();
-    let machine = |pod: &k8s_openapi::api::core::v1::Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let machine = |pod: &k8s_openapi::api::core::v1::Pod| {
+        pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default()
+    };
     let Some(pod) = pods.iter().find(|pod| elsewhere(&machine(pod))) else { bail!("no node can be cut off") };
     let Some(link) = place.link(&machine(pod)) else {
         println!("failures: not shown here: a node that is cut off, for which this place has no means");
@@ -243,7 +270,12 @@ async fn node_cut_off(kubernetes: &Kubernetes<'_>, place: &Place) -> anyhow::Res
     let began = Instant::now();
     let named = until("the hub names the node", 15, async || {
         let status = kubernetes.status(SHOP, "hub/demo")?;
-        let ready = status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == "Ready").cloned();
+        let ready = status["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|condition| condition["type"] == "Ready")
+            .cloned();
         let ready = ready.unwrap_or_default();
         let named = ready["message"].as_str().unwrap_or_default().contains(&pod.name_any());
         Ok(if ready["status"] != "True" && named { Ok(()) } else { Err(status.to_string()) })

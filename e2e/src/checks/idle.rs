@@ -1,6 +1,9 @@
 //! Nothing is written while nothing happens.
 
-use std::{io::{Read, Seek, SeekFrom}, time::Duration};
+use std::{
+    io::{Read, Seek, SeekFrom},
+    time::Duration,
+};
 
 use anyhow::Context;
 use serde_json::Value;

@@ -36,9 +36,14 @@ pub async fn run(kubernetes: &Kubernetes<'_>, began: Instant) -> anyhow::Result<
     let heard = next(&mut news).await?;
     let is_it = matches!(&heard, Event::Message(message) if message.event == "greeting");
     anyhow::ensure!(is_it, "another message came: {heard:?}");
-    println!("quickstart: {:.1} s from nothing, {:.1} s of it after the cluster was up", began.elapsed().as_secs_f64(), applied.elapsed().as_secs_f64());
+    println!(
+        "quickstart: {:.1} s from nothing, {:.1} s of it after the cluster was up",
+        began.elapsed().as_secs_f64(),
+        applied.elapsed().as_secs_f64()
+    );
 
-    let difference = kubernetes.kubectl(&["diff", "-f", "deploy/quickstart.yaml"]).context("kubectl diff is not empty")?;
+    let difference =
+        kubernetes.kubectl(&["diff", "-f", "deploy/quickstart.yaml"]).context("kubectl diff is not empty")?;
     anyhow::ensure!(difference.is_empty(), "kubectl diff is not empty: {difference}");
     kubernetes.kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/appsockets-operator", "--timeout=60s"])?;
     Ok(())

@@ -50,7 +50,16 @@ pub async fn run(kubernetes: &Kubernetes<'_>, hubs: usize) -> anyhow::Result<()>
         ready.as_secs_f64()
     );
     let changed = Instant::now();
-    kubernetes.kubectl(&["-n", SHOP, "patch", "hub", "demo", "--type=merge", "-p", r#"{"spec":{"limits":{"connections":77}}}"#])?;
+    kubernetes.kubectl(&[
+        "-n",
+        SHOP,
+        "patch",
+        "hub",
+        "demo",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"limits":{"connections":77}}}"#,
+    ])?;
     kubernetes.wait_ready(SHOP, "hub/demo", 60)?;
     println!("scale: a change among them is Ready after {:.2} s", changed.elapsed().as_secs_f64());
 
@@ -89,4 +98,3 @@ fn operator_memory() -> String {
     }
     if sizes.is_empty() { "not known here".to_owned() } else { format!("at most {}", sizes.join(" and ")) }
 }
-

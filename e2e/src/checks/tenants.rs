@@ -60,9 +60,8 @@ async fn told(
 }
 
 async fn references(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
-    let target = |allow: &[&str]| {
-        object("Hub", SHOP, "target", json!({"clusterRef": {"name": "main"}, "allowFrom": allow}))
-    };
+    let target =
+        |allow: &[&str]| object("Hub", SHOP, "target", json!({"clusterRef": {"name": "main"}, "allowFrom": allow}));
     kubernetes.apply_value(&target(&[]))?;
     kubernetes.wait_ready(SHOP, "hub/target", 30)?;
     let hub_ref = json!({"name": "target", "namespace": SHOP});
@@ -96,7 +95,12 @@ async fn references(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
 /// Two hubs with one name: the older wins, and when it goes, the younger's clients were never away.
 async fn conflict(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     let hub = |name: &str| {
-        object("Hub", SHOP, name, json!({"clusterRef": {"name": "main"}, "hubName": "contested", "allowAnonymous": true, "defaultPublic": true}))
+        object(
+            "Hub",
+            SHOP,
+            name,
+            json!({"clusterRef": {"name": "main"}, "hubName": "contested", "allowAnonymous": true, "defaultPublic": true}),
+        )
     };
     kubernetes.apply_value(&hub("older"))?;
     kubernetes.wait_ready(SHOP, "hub/older", 30)?;
@@ -112,7 +116,10 @@ async fn conflict(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     kubernetes.kubectl(&["-n", SHOP, "delete", "hub/older"])?;
     let (took, _) = told(kubernetes, SHOP, "hub/younger", "True", "Served").await?;
     anyhow::ensure!(listener.is_connected(), "a client was disconnected");
-    println!("tenants: the younger hub is Ready {:.2} s after the older went, with its clients still there", took.as_secs_f64());
+    println!(
+        "tenants: the younger hub is Ready {:.2} s after the older went, with its clients still there",
+        took.as_secs_f64()
+    );
     Ok(())
 }
 
@@ -122,13 +129,16 @@ struct Listener(tokio::task::JoinHandle<()>);
 impl Listener {
     async fn connect(forward: &Forward, hub: &str) -> anyhow::Result<Listener> {
         let mut stream = TcpStream::connect(("127.0.0.1", forward.port)).await?;
-        let request = format!("GET /hubs/{hub}/sse?channel=room HTTP/1.1\r\nhost: e2e\r\naccept: text/event-stream\r\n\r\n");
+        let request =
+            format!("GET /hubs/{hub}/sse?channel=room HTTP/1.1\r\nhost: e2e\r\naccept: text/event-stream\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut buffer = [0; 4096];
         let length = stream.read(&mut buffer).await?;
         let head = String::from_utf8_lossy(&buffer[..length]).into_owned();
         anyhow::ensure!(head.starts_with("HTTP/1.1 200"), "the node does not let listen: {head}");
-        Ok(Listener(tokio::spawn(async move { while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {} })))
+        Ok(Listener(tokio::spawn(
+            async move { while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {} },
+        )))
     }
 
     fn is_connected(&self) -> bool {
@@ -149,7 +159,15 @@ async fn secrets(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
             "stringData": {"jwt": value},
         })
     };
-    kubernetes.kubectl(&["-n", SHOP, "patch", "asc/main", "--type=merge", "-p", r#"{"spec":{"tenants":{"namespaces":["bar"]}}}"#])?;
+    kubernetes.kubectl(&[
+        "-n",
+        SHOP,
+        "patch",
+        "asc/main",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"tenants":{"namespaces":["bar"]}}}"#,
+    ])?;
     let hub = json!({"clusterRef": {"name": "main", "namespace": SHOP}, "hubName": "bars"});
     kubernetes.apply_value(&object("Hub", BAR, "own", hub))?;
     kubernetes.wait_ready(BAR, "hub/own", 30)?;
@@ -157,7 +175,12 @@ async fn secrets(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     kubernetes.apply_value(&object("AuthProvider", BAR, "own", jwt))?;
     told(kubernetes, BAR, "authprovider/own", "False", "SecretNotReadable").await?;
     kubernetes.kubectl(&[
-        "-n", BAR, "create", "rolebinding", "appsockets-operator", "--clusterrole=appsockets-operator-tenant-secrets",
+        "-n",
+        BAR,
+        "create",
+        "rolebinding",
+        "appsockets-operator",
+        "--clusterrole=appsockets-operator-tenant-secrets",
         "--serviceaccount=appsockets-system:appsockets-operator",
     ])?;
     told(kubernetes, BAR, "authprovider/own", "False", "SecretNotFound").await?;

@@ -6,7 +6,9 @@ use anyhow::Context;
 use appsockets_crds::AppSocketsCluster;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 
 use super::{Names, host, metadata};
 

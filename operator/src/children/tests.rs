@@ -48,8 +48,9 @@ fn secrets_belong_to_the_cluster_and_differ() {
     let cluster = cluster(json!({"image": "node:1"}));
     let keys = secrets::keys(&cluster).unwrap();
     assert_eq!(keys.metadata.owner_references.as_ref().map(|owners| owners[0].uid.as_str()), Some("uid-1"));
-    let values: std::collections::BTreeSet<_> =
-        [secrets::SESSION, secrets::ADMIN, secrets::MEMBERSHIP, secrets::RPC].map(|key| secrets::value(&keys, key)).into();
+    let values: std::collections::BTreeSet<_> = [secrets::SESSION, secrets::ADMIN, secrets::MEMBERSHIP, secrets::RPC]
+        .map(|key| secrets::value(&keys, key))
+        .into();
     assert_eq!(values.len(), 4);
     assert!(values.iter().flatten().all(|value| value.len() == 64));
     let authority = secrets::authority(&cluster).unwrap();
