@@ -136,7 +136,7 @@ impl Applying {
             Some(Secrets::Forbidden) => {
                 let message = format!(
                     "The operator may not keep the nodes' Secrets in the namespace {namespace}: bind it there, with \
-                     kubectl create rolebinding appsockets-operator --clusterrole=appsockets-operator-secrets \
+                     kubectl create rolebinding appsockets-operator-secrets --clusterrole=appsockets-operator-secrets \
                      --serviceaccount=NAMESPACE:appsockets-operator -n {namespace}, where NAMESPACE is the operator's."
                 );
                 return Err(Problem { reason: "SecretNotReadable", message, stalled: true });

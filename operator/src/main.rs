@@ -40,6 +40,9 @@ struct Arguments {
     /// What this operator is called in the lease and in events; unless given, the host's name.
     #[arg(long, env = "POD_NAME")]
     name: Option<String>,
+    /// Has a task panic, to show what becomes of the operator then.
+    #[arg(long, hide = true)]
+    panic: bool,
 }
 
 fn main() -> ExitCode {
@@ -73,6 +76,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let health = Health::new(watched.clone(), metrics.clone());
     let serving = serve::serve(arguments.metrics, health.clone()).await?;
 
+    if arguments.panic {
+        tokio::spawn(async { panic!("this was asked for") });
+    }
     let leases: Api<LeaseObject> = Api::namespaced(client.clone(), &namespace);
     let lease = Arc::new(Lease::new(leases, "appsockets-operator", format!("{name}_{}", chance()?)));
     let listed = async {

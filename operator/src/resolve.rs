@@ -322,8 +322,9 @@ fn value(world: &World, namespace: &str, secret: &SecretKeyRef) -> Result<String
         Some(Secrets::Forbidden) => Err(Verdict::stalled(
             Reason::SecretNotReadable,
             format!(
-                "The operator may not read Secrets of the namespace {namespace}: bind it to a Role there that lets it \
-                 get, list and watch them."
+                "The operator may not read Secrets of the namespace {namespace}: let it, with kubectl create rolebinding \
+                 appsockets-operator-secrets --clusterrole=appsockets-operator-tenant-secrets \
+                 --serviceaccount=NAMESPACE:appsockets-operator -n {namespace}, where NAMESPACE is the operator's."
             ),
         )),
         Some(Secrets::Read(secrets)) => {

@@ -22,6 +22,7 @@ pub async fn run(kubernetes: &Kubernetes<'_>, place: &Place, short: bool) -> any
     undecodable(kubernetes).await?;
     if !short {
         no_rights(kubernetes).await?;
+        roles_alone(kubernetes)?;
         operator_away(kubernetes).await?;
         node_cut_off(kubernetes, place).await?;
     }
@@ -215,6 +216,24 @@ async fn no_rights(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// An operator for one namespace, with Roles alone, takes over from the one for all.
+fn roles_alone(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    kubernetes.kubectl(&["-n", SYSTEM, "scale", OPERATOR, "--replicas=0"])?;
+    let manifest = "deploy/operator-namespaced.yaml";
+    kubernetes.kubectl(&["-n", SHOP, "apply", "-f", manifest])?;
+    kubernetes.kubectl(&["-n", SHOP, "rollout", "status", OPERATOR, "--timeout=60s"])?;
+    touch(kubernetes, "demo")?;
+    let changed = kubernetes.wait_ready(SHOP, "hub/demo", 60)?;
+    // It has to be sure that the definitions are there, without being allowed to see them.
+    kubernetes.kubectl(&["-n", SHOP, "delete", "hub/odd"])?;
+    kubernetes.wait_ready(SHOP, "appsocketscluster/main", 30)?;
+    kubernetes.kubectl(&["-n", SHOP, "delete", "-f", manifest])?;
+    kubernetes.kubectl(&["-n", SYSTEM, "scale", OPERATOR, "--replicas=2"])?;
+    kubernetes.kubectl(&["-n", SYSTEM, "rollout", "status", OPERATOR, "--timeout=60s"])?;
+    println!("failures: with Roles alone a change is Ready after {:.1} s, the operator's start included", changed.as_secs_f64());
+    Ok(())
+}
+
 /// Nodes do without the operator, also when each of them is replaced.
 async fn operator_away(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     kubernetes.kubectl(&["-n", SYSTEM, "scale", OPERATOR, "--replicas=0"])?;
@@ -265,6 +284,12 @@ async fn node_cut_off(kubernetes: &Kubernetes<'_>, place: &Place) -> anyhow::Res
         println!("failures: not shown here: a node that is cut off, for which this place has no means");
         return Ok(());
     };
+    let still = json!({
+        "apiVersion": "appsockets.io/v1alpha1", "kind": "Hub", "metadata": {"name": "still", "namespace": SHOP},
+        "spec": {"clusterRef": {"name": "main"}},
+    });
+    kubernetes.apply_value(&still)?;
+    kubernetes.wait_ready(SHOP, "hub/still", 30)?;
     link.cut()?;
     touch(kubernetes, "demo")?;
     let began = Instant::now();
@@ -282,7 +307,7 @@ async fn node_cut_off(kubernetes: &Kubernetes<'_>, place: &Place) -> anyhow::Res
     });
     let named = named.await;
     let other = until("a hub that did not change names it too", 20, async || {
-        let status = kubernetes.status(SHOP, "hub/odd")?.to_string();
+        let status = kubernetes.status(SHOP, "hub/still")?.to_string();
         Ok(if status.contains("NodeLagging") && status.contains(&pod.name_any()) { Ok(()) } else { Err(status) })
     });
     let other = other.await;

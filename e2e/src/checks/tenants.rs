@@ -179,7 +179,7 @@ async fn secrets(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
         BAR,
         "create",
         "rolebinding",
-        "appsockets-operator",
+        "appsockets-operator-secrets",
         "--clusterrole=appsockets-operator-tenant-secrets",
         "--serviceaccount=appsockets-system:appsockets-operator",
     ])?;
