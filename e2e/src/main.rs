@@ -47,6 +47,8 @@ enum What {
     Smoke,
     /// Everything.
     All,
+    /// What is wrong, and is not taken.
+    Refused,
     /// Random changes, each looked at on every node.
     Changes,
     /// Who may refer to what.
@@ -120,6 +122,10 @@ async fn checks(
     let (smoke, all) = (what == What::Smoke, what == What::All);
     checks::quickstart::run(kubernetes, began).await?;
     *passed += 1;
+    if smoke || all || what == What::Refused {
+        checks::refused::run(kubernetes).await?;
+        *passed += 1;
+    }
     if smoke || all || what == What::Changes {
         checks::changes::run(kubernetes, if smoke { 20 } else { arguments.changes }).await?;
         *passed += 1;

@@ -16,13 +16,14 @@ use rcgen::ExtendedKeyUsagePurpose;
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use tracing::{error, warn};
 
 use crate::{
     children::{CLUSTER_LABEL, Names, host, port, secrets},
+    leaving::Leaving,
     link::{self, Links, Target},
     resolve::{Resolved, resolve},
     watching::{Watched, WatchedSecrets},
@@ -72,6 +73,7 @@ pub async fn run(client: Client, watched: Arc<Watched>, decided: watch::Sender<A
     let mut world_changed = watched.world.subscribe();
     watched.listed().await;
     let mut secrets = WatchedSecrets::default();
+    let mut leaving = Leaving::default();
     let mut talking = Talking { links, nodes: BTreeMap::new(), identities: BTreeMap::new() };
     loop {
         world_changed.mark_unchanged();
@@ -79,7 +81,8 @@ pub async fn run(client: Client, watched: Arc<Watched>, decided: watch::Sender<A
         let mut world = watched.world(&secrets);
         secrets.follow(&watched, &world);
         world.secrets = watched.world(&secrets).secrets;
-        let resolved = resolve(&world);
+        let mut resolved = resolve(&world);
+        let again = leaving.hold(&decided.borrow().resolved, &mut resolved, began);
         let next = Decided { world, resolved, frozen: None };
         let took = began.elapsed();
         let gone = decided.borrow().uids().difference(&next.uids()).count() > 0;
@@ -99,8 +102,15 @@ pub async fn run(client: Client, watched: Arc<Watched>, decided: watch::Sender<A
                 continue;
             }
         }
-        if world_changed.changed().await.is_err() {
-            return;
+        let again = async {
+            match again {
+                Some(again) => sleep_until(again).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = world_changed.changed() => if changed.is_err() { return },
+            () = again => {}
         }
         // Where deciding takes long, at most a third of the time goes into it.
         sleep(SETTLE.max(took * 2)).await;

@@ -9,6 +9,7 @@ pub mod cluster_status;
 pub mod decide;
 pub mod events;
 pub mod lease;
+pub mod leaving;
 pub mod link;
 pub mod metrics;
 pub mod pods;

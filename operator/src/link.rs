@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::{
     decide::Decided,
@@ -155,7 +155,7 @@ async fn talk(
     let mut term = links.lease.term();
     loop {
         let held = timeout(CALL_TIMEOUT, client.show(ShowRequest {})).await.context("it does not answer")??;
-        let held = held.into_inner();
+        let mut held = held.into_inner();
         *reached = Instant::now();
         if links.report(&target.pod_uid).unreachable.is_some() {
             links.tell(&target.pod_uid, |report| report.unreachable = None);
@@ -183,7 +183,7 @@ async fn talk(
             if cluster.is_none_or(|cluster| cluster.spec.paused) {
                 break;
             }
-            *taken = push(links, target, &mut client, &held, taken.take(), wanted, removals_max).await?;
+            *taken = push(links, target, &mut client, &mut held, taken.take(), wanted, removals_max).await?;
             *reached = Instant::now();
         }
         tokio::select! {
@@ -208,12 +208,19 @@ async fn push(
     links: &Links,
     target: &Target,
     client: &mut ConfigurationClient<Channel>,
-    held: &Held,
+    held: &mut Held,
     taken: Option<Taken>,
     wanted: &Arc<Wanted>,
     removals_max: u32,
 ) -> anyhow::Result<Option<Taken>> {
-    let base = taken.filter(|taken| taken.exact && taken.wanted.kept == wanted.kept);
+    // It may have it already, from an operator before or from another node. It is told all the same, so that an older
+    // operator can't change it any more.
+    let has = wanted.kept.is_empty() && held.handed == wanted.revision.to_string();
+    let base = if has {
+        Some(Taken { wanted: wanted.clone(), handed: held.handed.clone(), exact: true, removals_max })
+    } else {
+        taken.filter(|taken| taken.exact && taken.wanted.kept == wanted.kept)
+    };
     let term = *links.lease.term().borrow();
     if held.term > term {
         links.lease.raise(held.term + 1);
@@ -225,18 +232,16 @@ async fn push(
     let began = Instant::now();
     let parts = parts(head, base.as_ref().map(|base| &*base.wanted), wanted);
     let answer = timeout(PUSH_TIMEOUT, client.push(stream::iter(parts))).await.context("it takes no push")??;
-    let held = answer.into_inner();
+    *held = answer.into_inner();
     links.metrics.pushed(if held.taken { "taken" } else { "refused" }, began.elapsed());
     if !held.taken {
         if held.term > term {
             links.lease.raise(held.term + 1);
         }
-        info!(pod = target.pod, refused = held.refused, "A node did not take what it was told.");
-        return match base {
-            // The whole is told next.
-            Some(_) => Ok(None),
-            None => bail!("it refuses: {}", held.refused),
-        };
+        debug!(pod = target.pod, refused = held.refused, "A node did not take what it was told.");
+        // The whole is told next, and later than what it may have got from another node meanwhile.
+        anyhow::ensure!(base.is_some() || held.term == term, "it refuses: {}", held.refused);
+        return Ok(None);
     }
     let withheld: BTreeSet<HubId> = held.withheld.iter().map(|hub| HubId::from(hub.as_str())).collect();
     let exact = withheld.is_empty() && held.removals_held == 0;
@@ -244,7 +249,7 @@ async fn push(
         *report =
             Report { serves: Some(wanted.clone()), withheld, removals_held: held.removals_held, unreachable: None };
     });
-    Ok(Some(Taken { wanted: wanted.clone(), handed: held.handed, exact, removals_max }))
+    Ok(Some(Taken { wanted: wanted.clone(), handed: held.handed.clone(), exact, removals_max }))
 }
 
 /// A push of the whole, or of what has changed.

@@ -15,7 +15,7 @@ use crate::{
 pub struct Options {
     #[command(flatten)]
     consent: Consent,
-    /// What is shown: all, smoke, quickstart, changes, tenants, failures, scale or idle
+    /// What is shown: all, smoke, quickstart, refused, changes, tenants, failures, scale or idle
     #[arg(default_value = "all")]
     what: String,
     /// The quickstart, and a few of the others with smaller figures

@@ -230,7 +230,10 @@ fn roles_alone(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     kubernetes.kubectl(&["-n", SHOP, "delete", "-f", manifest])?;
     kubernetes.kubectl(&["-n", SYSTEM, "scale", OPERATOR, "--replicas=2"])?;
     kubernetes.kubectl(&["-n", SYSTEM, "rollout", "status", OPERATOR, "--timeout=60s"])?;
-    println!("failures: with Roles alone a change is Ready after {:.1} s, the operator's start included", changed.as_secs_f64());
+    println!(
+        "failures: with Roles alone a change is Ready after {:.1} s, the operator's start included",
+        changed.as_secs_f64()
+    );
     Ok(())
 }
 

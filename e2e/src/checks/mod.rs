@@ -4,6 +4,7 @@ pub mod changes;
 pub mod failures;
 pub mod idle;
 pub mod quickstart;
+pub mod refused;
 pub mod scale;
 pub mod tenants;
 
