@@ -1,7 +1,7 @@
 //! Makes the objects of each cluster what they ought to be, and puts right what others have changed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -34,7 +34,8 @@ pub const MANAGER: &str = "appsockets-operator";
 const LOOK: Duration = Duration::from_secs(10);
 /// Passes by itself within a moment.
 const READING: &str = "ReadingSecrets";
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// For all objects of a cluster.
+const CLUSTER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the objects of a cluster are not what they ought to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,10 @@ impl Problems {
         self.of.lock().unwrap_or_else(PoisonError::into_inner).get(cluster).cloned()
     }
 
+    fn forget_others(&self, clusters: &BTreeSet<ClusterKey>) {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner).retain(|cluster, _| clusters.contains(cluster));
+    }
+
     fn set(&self, cluster: &ClusterKey, problem: Option<Problem>) {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         let before = match &problem {
@@ -76,7 +81,8 @@ pub struct Applying {
     pub decided: watch::Receiver<Arc<Decided>>,
     pub problems: Arc<Problems>,
     pub events: Events,
-    pub applied: BTreeMap<String, Applied>,
+    /// By the uid of the cluster and the object: a cluster that is made anew has written nothing yet.
+    pub applied: BTreeMap<(String, String), Applied>,
 }
 
 /// What was written last.
@@ -93,13 +99,18 @@ impl Applying {
         loop {
             let decided = self.decided.borrow_and_update().clone();
             children_changed.mark_unchanged();
-            for cluster in decided.world.clusters.iter().filter_map(|cluster| cluster.0.as_ref().ok()) {
+            let clusters = || decided.world.clusters.iter().filter_map(|cluster| cluster.0.as_ref().ok());
+            let uids: BTreeSet<_> = clusters().filter_map(|cluster| cluster.uid()).collect();
+            self.applied.retain(|(uid, _), _| uids.contains(uid));
+            self.problems.forget_others(&clusters().map(key_of).collect());
+            for cluster in clusters() {
                 let key = key_of(cluster);
                 if cluster.spec.paused || cluster.metadata.deletion_timestamp.is_some() {
                     self.problems.set(&key, None);
                     continue;
                 }
-                let problem = self.cluster(cluster, decided.world.secrets.get(&key.0)).await.err();
+                let applying = self.cluster(cluster, decided.world.secrets.get(&key.0));
+                let problem = timeout(CLUSTER_TIMEOUT, applying).await.unwrap_or_else(|_| Err(late())).err();
                 if let Some(problem) = problem.as_ref().filter(|problem| problem.reason != READING) {
                     warn!(reason = problem.reason, "{}/{}: {}", key.0, key.1, problem.message);
                 }
@@ -196,9 +207,10 @@ impl Applying {
         let kind = K::kind(&()).into_owned();
         let (name, namespace) = (wanted.name_any(), wanted.namespace().unwrap_or_default());
         let id = format!("{kind} {namespace}/{name}");
+        let key = (cluster.uid().unwrap_or_default(), id.clone());
         let json = serde_json::to_string(&wanted).unwrap_or_default();
         let there = store.get(&ObjectRef::new(&name).within(&namespace));
-        let applied = self.applied.get_mut(&id);
+        let applied = self.applied.get_mut(&key);
         let drifted = match (applied, &there) {
             (None, _) => false,
             (Some(applied), None) => applied.seen,
@@ -207,7 +219,7 @@ impl Applying {
                 version(&**there) > applied.version
             }
         };
-        let applied = self.applied.get(&id);
+        let applied = self.applied.get(&key);
         if applied.is_some_and(|applied| applied.wanted == json) && !drifted {
             return Ok(());
         }
@@ -221,13 +233,7 @@ impl Applying {
         }
         let params = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&wanted);
-        let writing = timeout(CALL_TIMEOUT, api.patch(&name, &params, &patch));
-        let late = |_| Problem {
-            reason: "NotApplied",
-            message: format!("The API server does not answer when it is given the {id}."),
-            stalled: false,
-        };
-        let written = writing.await.map_err(late)?.map_err(|error| refused(&id, &error))?;
+        let written = api.patch(&name, &params, &patch).await.map_err(|error| refused(&id, &error))?;
         let (is_new, is_gone) = (there.is_none() && applied.is_none(), there.is_none());
         let changed = there.is_some_and(|there| there.resource_version() != written.resource_version());
         if drifted && (changed || is_gone) {
@@ -237,7 +243,7 @@ impl Applying {
         } else if is_new || changed {
             info!("The {id} is applied.");
         }
-        self.applied.insert(id, Applied { wanted: json, version: version(&written), seen: false });
+        self.applied.insert(key, Applied { wanted: json, version: version(&written), seen: false });
         Ok(())
     }
 }
@@ -263,6 +269,11 @@ fn owned<K: Resource>(cluster: &AppSocketsCluster, kind: &str, found: &K) -> Res
         ),
         stalled: true,
     })
+}
+
+fn late() -> Problem {
+    let message = "The API server does not answer when it is given the cluster's objects.".to_owned();
+    Problem { reason: "NotApplied", message, stalled: false }
 }
 
 fn refused(id: &str, error: &kube::Error) -> Problem {

@@ -95,9 +95,11 @@ pub async fn run(client: Client, watched: Arc<Watched>, decided: watch::Sender<A
             Err(why) => {
                 warn!(why, "Resources are gone, and so may be what defines them: nodes keep what they have.");
                 let before = decided.borrow().clone();
-                let Decided { world, resolved, .. } = &*before;
-                let frozen = Decided { world: world.clone(), resolved: resolved.clone(), frozen: Some(why) };
-                decided.send_replace(Arc::new(frozen));
+                if before.frozen.as_ref() != Some(&why) {
+                    let Decided { world, resolved, .. } = &*before;
+                    let frozen = Decided { world: world.clone(), resolved: resolved.clone(), frozen: Some(why) };
+                    decided.send_replace(Arc::new(frozen));
+                }
                 sleep(RETRY).await;
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
-    Client, Resource, ResourceExt,
+    Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use tokio::sync::mpsc;
@@ -84,17 +84,5 @@ impl Events {
             ..ObjectReference::default()
         };
         self.about(about, note);
-    }
-}
-
-/// A resource, as events name it.
-pub fn reference<K: Resource>(object: &K, dynamic: &K::DynamicType) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(K::api_version(dynamic).into_owned()),
-        kind: Some(K::kind(dynamic).into_owned()),
-        namespace: object.namespace(),
-        name: Some(object.name_any()),
-        uid: object.uid(),
-        ..ObjectReference::default()
     }
 }

@@ -170,6 +170,11 @@ impl Lease {
     /// # Errors
     /// The API server did not take it.
     pub async fn give_back(&self) -> anyhow::Result<()> {
+        let giving = timeout(CALL_TIMEOUT, self.try_to_give_back()).await;
+        giving.context("the API server does not answer")?
+    }
+
+    async fn try_to_give_back(&self) -> anyhow::Result<()> {
         let mut found = self.api.get(&self.name).await.context("the lease can't be read")?;
         if let Some(spec) = found.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.me)) {
             spec.holder_identity = Some(String::new());

@@ -116,6 +116,8 @@ struct Taken {
     exact: bool,
     /// How many hubs were allowed to go.
     removals_max: u32,
+    /// Which push it was.
+    stamp: (u64, u64),
 }
 
 /// Talks to a node for ever.
@@ -129,10 +131,11 @@ pub async fn run(links: Arc<Links>, target: Target) {
         };
         if reached.elapsed() > GRACE {
             let error = format!("{error:#}");
+            // The first reason stays: another one each second would be a write each second.
             if links.report(&target.pod_uid).unreachable.is_none() {
                 warn!(pod = target.pod, error, "A node can't be reached.");
+                links.tell(&target.pod_uid, |report| report.unreachable = Some(error));
             }
-            links.tell(&target.pod_uid, |report| report.unreachable = Some(error));
         }
         sleep(RETRY).await;
     }
@@ -160,12 +163,9 @@ async fn talk(
         if links.report(&target.pod_uid).unreachable.is_some() {
             links.tell(&target.pod_uid, |report| report.unreachable = None);
         }
-        let changed_by_others = taken.as_ref().is_some_and(|taken| taken.handed != held.handed);
-        if changed_by_others {
-            *taken = None;
-            let note = "What the node serves was not what it was told last: it is told again.";
-            links.events.pod(&target.cluster.0, &target.pod, &target.pod_uid, Note::warning("DriftCorrected", note));
-            links.metrics.drifts.inc();
+        if let Some(before) = taken.take_if(|taken| taken.handed != held.handed) {
+            links.tell(&target.pod_uid, |report| report.serves = None);
+            drifted(links, target, before.stamp, &held);
         }
         // What changed while the node was being told is told at once.
         loop {
@@ -174,7 +174,10 @@ async fn talk(
             let Some(wanted) = now.resolved.wanted.get(&target.cluster) else { break };
             let cluster = now.cluster(&target.cluster);
             let removals_max = cluster.map_or(0, crate::decide::removals_max);
-            let same = |taken: &Taken| taken.wanted.is(wanted) && taken.removals_max == removals_max;
+            let own_term = *links.lease.term().borrow();
+            let same = |taken: &Taken| {
+                taken.wanted.is(wanted) && taken.removals_max == removals_max && taken.stamp.0 == own_term
+            };
             if taken.as_ref().is_some_and(same) {
                 // The same, decided anew.
                 links.tell_if_new(target, wanted);
@@ -192,6 +195,16 @@ async fn talk(
             () = sleep(HEARTBEAT) => {}
         }
     }
+}
+
+/// A node has something else than it took last from this link. It may be a later push, which other nodes gave it.
+fn drifted(links: &Links, target: &Target, taken: (u64, u64), held: &Held) {
+    if (held.term, held.sequence) > taken {
+        return;
+    }
+    let note = "What the node serves was not what it was told last: it is told again.";
+    links.events.pod(&target.cluster.0, &target.pod, &target.pod_uid, Note::warning("DriftCorrected", note));
+    links.metrics.drifts.inc();
 }
 
 impl Links {
@@ -217,7 +230,13 @@ async fn push(
     // operator can't change it any more.
     let has = wanted.kept.is_empty() && held.handed == wanted.revision.to_string();
     let base = if has {
-        Some(Taken { wanted: wanted.clone(), handed: held.handed.clone(), exact: true, removals_max })
+        Some(Taken {
+            wanted: wanted.clone(),
+            handed: held.handed.clone(),
+            exact: true,
+            removals_max,
+            stamp: (held.term, held.sequence),
+        })
     } else {
         taken.filter(|taken| taken.exact && taken.wanted.kept == wanted.kept)
     };
@@ -249,7 +268,13 @@ async fn push(
         *report =
             Report { serves: Some(wanted.clone()), withheld, removals_held: held.removals_held, unreachable: None };
     });
-    Ok(Some(Taken { wanted: wanted.clone(), handed: held.handed.clone(), exact, removals_max }))
+    Ok(Some(Taken {
+        wanted: wanted.clone(),
+        handed: held.handed.clone(),
+        exact,
+        removals_max,
+        stamp: (term, sequence),
+    }))
 }
 
 /// A push of the whole, or of what has changed.

@@ -18,7 +18,6 @@ pub struct Metrics {
     pub nodes: Gauge,
     pub drifts: Counter,
     pub events_dropped: Counter,
-    pub undecodable: Gauge,
     resources: Family<Labels, Gauge>,
     pushes: Family<Labels, Counter>,
     status_writes: Family<Labels, Counter>,
@@ -29,7 +28,7 @@ impl Default for Metrics {
     fn default() -> Metrics {
         let mut registry = Registry::with_prefix("appsockets_operator");
         let buckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
-        let (leader, nodes, drifts, events_dropped, undecodable) = Default::default();
+        let (leader, nodes, drifts, events_dropped) = Default::default();
         let (resources, pushes, status_writes) = Default::default();
         let mut metrics = Metrics {
             registry: Arc::default(),
@@ -37,7 +36,6 @@ impl Default for Metrics {
             nodes,
             drifts,
             events_dropped,
-            undecodable,
             resources,
             pushes,
             status_writes,
@@ -47,8 +45,7 @@ impl Default for Metrics {
         registry.register("nodes", "Nodes that count.", metrics.nodes.clone());
         registry.register("drifts", "Nodes that did not serve what they were told last.", metrics.drifts.clone());
         registry.register("events_dropped", "Events that were too many.", metrics.events_dropped.clone());
-        registry.register("undecodable", "Resources that can't be read.", metrics.undecodable.clone());
-        registry.register("resources", "Resources of tenants, by what they are told.", metrics.resources.clone());
+        registry.register("resources", "Resources, by what they are told.", metrics.resources.clone());
         registry.register("pushes", "Pushes to nodes, by outcome.", metrics.pushes.clone());
         registry.register("status_writes", "Statuses written, by outcome.", metrics.status_writes.clone());
         registry.register("push_seconds", "How long a push took.", metrics.push_seconds.clone());

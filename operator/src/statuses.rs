@@ -258,7 +258,7 @@ fn announce(events: &Events, subject: &Subject<'_>, before: &Value) {
     };
     let mut about = DynamicObject::new("", &subject.resource);
     about.metadata = subject.metadata.clone();
-    events.about(crate::events::reference(&about, &subject.resource), note);
+    events.about(about.object_ref(&subject.resource), note);
 }
 
 /// All resources, and what is to be said of them.

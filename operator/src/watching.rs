@@ -1,7 +1,7 @@
 //! What is there, kept up to date by watching.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     sync::{
         Arc, Mutex, PoisonError,
@@ -163,8 +163,7 @@ impl WatchedSecrets {
             world.clusters.iter().filter_map(|cluster| cluster.0.as_ref().ok()).map(|cluster| key_of(cluster).0);
         let providers = world.providers.iter().filter_map(|provider| provider.0.as_ref().ok());
         let providers = providers.filter(|provider| provider.secrets().next().is_some());
-        let needed: std::collections::BTreeSet<_> =
-            clusters.chain(providers.filter_map(|provider| provider.namespace())).collect();
+        let needed: BTreeSet<_> = clusters.chain(providers.filter_map(|provider| provider.namespace())).collect();
         self.0.retain(|namespace, _| needed.contains(namespace));
         for namespace in needed {
             let start = |namespace: &String| NamespaceSecrets::start(watched, namespace);
@@ -202,11 +201,11 @@ impl NamespaceSecrets {
                 if let Ok(watcher::Event::InitDone) = &event {
                     now_listed.store(true, Ordering::Relaxed);
                 }
-                let refused = event.as_ref().err().is_some_and(is_forbidden);
+                let Some(outcome) = outcome(&event) else { continue };
+                let refused = outcome.is_err_and(is_forbidden);
                 now_forbidden.store(refused, Ordering::Relaxed);
-                if !refused {
-                    note(&failing, &kind, event.as_ref().err());
-                }
+                // That nobody lets it is no failure: the resources that need it say so.
+                note(&failing, &kind, if refused { Ok(()) } else { outcome });
                 changed.send();
             }
         });
@@ -249,25 +248,33 @@ impl Place<'_> {
         tokio::spawn(async move {
             let mut listed = false;
             while let Some(event) = events.next().await {
-                note(&failing, kind, event.as_ref().err());
+                let Some(outcome) = outcome(&event) else { continue };
+                note(&failing, kind, outcome);
                 if matches!(event, Ok(watcher::Event::InitDone)) && !std::mem::replace(&mut listed, true) {
                     unlisted.send_modify(|unlisted| *unlisted -= 1);
                 }
-                if !matches!(event, Ok(watcher::Event::Init | watcher::Event::InitApply(_))) {
-                    changed.send();
-                }
+                changed.send();
             }
         });
         store
     }
 }
 
+/// Whether watching works; None: a list has begun, also one that is about to be refused, and nobody knows yet.
+fn outcome<K>(event: &watcher::Result<watcher::Event<K>>) -> Option<Result<(), &watcher::Error>> {
+    match event {
+        Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
+        Ok(_) => Some(Ok(())),
+        Err(error) => Some(Err(error)),
+    }
+}
+
 /// Remembers that a kind can't be watched, or that it can.
-fn note(failing: &Failing, kind: &str, error: Option<&watcher::Error>) {
+fn note(failing: &Failing, kind: &str, outcome: Result<(), &watcher::Error>) {
     let mut failing = failing.lock().unwrap_or_else(PoisonError::into_inner);
-    match error {
-        None => drop(failing.remove(kind)),
-        Some(error) => {
+    match outcome {
+        Ok(()) => drop(failing.remove(kind)),
+        Err(error) => {
             warn!(%error, "{kind} can't be watched.");
             failing.insert(kind.to_owned(), error.to_string());
         }
@@ -286,4 +293,22 @@ impl Iterator for Fixed {
 
 impl Backoff for Fixed {
     fn reset(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Secret;
+    use kube::runtime::watcher::{Error, Event};
+
+    use super::{is_forbidden, outcome};
+
+    /// What a watch says again and again while nobody lets it list.
+    #[test]
+    fn the_begin_of_a_list_does_not_say_that_it_is_allowed() {
+        let status = serde_json::json!({"status": "Failure", "message": "", "reason": "Forbidden", "code": 403});
+        let refused = Error::InitialListFailed(kube::Error::Api(Box::new(serde_json::from_value(status).unwrap())));
+        let events = [Ok(Event::Init), Err(refused), Ok(Event::Init), Ok(Event::<Secret>::InitDone)];
+        let said = events.iter().map(|event| outcome(event).map(|outcome| outcome.is_err_and(is_forbidden)));
+        assert_eq!(said.collect::<Vec<_>>(), [None, Some(true), None, Some(false)]);
+    }
 }

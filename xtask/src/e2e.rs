@@ -24,22 +24,18 @@ pub struct Options {
     /// Runs in the cluster of this context, which has to have the images; refused where AppSockets is already
     #[arg(long)]
     context: Option<String>,
-    /// Leaves the cluster as it is at the end
-    #[arg(long)]
-    keep: bool,
-    /// How many random changes are made
-    #[arg(long, default_value_t = 500)]
-    changes: usize,
-    /// How many hubs there are where scale is shown
-    #[arg(long, default_value_t = 1000)]
-    hubs: usize,
+    /// Further options of the suite; `-- --help` lists them
+    #[arg(last = true)]
+    more: Vec<String>,
 }
 
 /// Makes the images, has a Kubernetes run where one can, and shows what is promised there.
 pub fn run(options: &Options) -> Result<()> {
     needs::ensure(&[needs::C_COMPILER, needs::BUILDAH, needs::GO], &options.consent)?;
-    let docker = process::works("docker", &["info"]);
-    if options.context.is_none() && !docker {
+    let kind = process::works("docker", &["info"])
+        && process::works("kind", &["version"])
+        && process::works("kubectl", &["version", "--client"]);
+    if options.context.is_none() && !kind {
         needs::ensure(needs::KUBERNETES, &options.consent)?;
     }
     // What other tools conclude from what resources are told.
@@ -50,14 +46,10 @@ pub fn run(options: &Options) -> Result<()> {
     let mut suite = process::cargo(["run", "--quiet", "--package", "appsockets-e2e", "--"]);
     suite.arg(if options.smoke { "smoke" } else { &options.what });
     suite.arg("--images").arg(&images).arg("--cache").arg(cache()?);
-    suite.args(["--changes", &options.changes.to_string(), "--hubs", &options.hubs.to_string()]);
     if let Some(context) = &options.context {
         suite.args(["--context", context]);
     }
-    if options.keep {
-        suite.arg("--keep");
-    }
-    process::run(&mut suite)
+    process::run(suite.args(&options.more))
 }
 
 /// Outside the checkout, because the programs take a quarter of an hour to build and change once in a year.

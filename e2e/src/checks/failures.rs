@@ -77,6 +77,23 @@ async fn leader(kubernetes: &Kubernetes<'_>) -> anyhow::Result<String> {
     Ok(pod.to_owned())
 }
 
+/// Replaces all operators at once, and waits until one of the new ones acts and can't see hubs. A rolling restart would
+/// wait for them to be ready, which they are not.
+async fn blind(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    let selector = "app.kubernetes.io/name=appsockets-operator";
+    let before = kubernetes.kubectl(&["-n", SYSTEM, "get", "pods", "-l", selector, "-o", "name"])?;
+    kubernetes.kubectl(&["-n", SYSTEM, "delete", "pods", "-l", selector])?;
+    let acts = until("a new operator acts, and can't see hubs", 60, async || {
+        let Ok(leader) = leader(kubernetes).await else { return Ok(Err("nobody acts".to_owned())) };
+        if before.contains(&leader) {
+            return Ok(Err(format!("{leader} held the lease last")));
+        }
+        let log = kubernetes.kubectl(&["-n", SYSTEM, "logs", &leader]).unwrap_or_default();
+        Ok(if log.contains("Hub can't be watched") { Ok(()) } else { Err(log) })
+    });
+    acts.await.map(drop)
+}
+
 /// Without a word.
 async fn leader_killed(kubernetes: &Kubernetes<'_>, place: &Place) -> anyhow::Result<()> {
     let leader = leader(kubernetes).await?;
@@ -113,14 +130,19 @@ async fn definition_deleted(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
         Ok(if status.contains("DefinitionsGone") { Ok(()) } else { Err(status) })
     });
     let told = told.await?;
-    // For as long as it takes the operator to look several times.
-    for _ in 0..5 {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        must_serve(kubernetes, "demo").await.context("a hub is gone with its definition")?;
-    }
+    let looked = async || {
+        let log = kubernetes.kubectl(&["-n", SYSTEM, "logs", &leader(kubernetes).await?])?;
+        anyhow::Ok(log.matches("Resources are gone").count())
+    };
+    let before = looked().await?;
+    let again = until("the operator looks three times more, with all hubs gone", 30, async || {
+        let times = looked().await?;
+        Ok(if times >= before + 3 { Ok(()) } else { Err(format!("{times} times, {before} of them before")) })
+    });
+    again.await?;
+    must_serve(kubernetes, "demo").await.context("a hub is gone with its definition")?;
     // An operator that begins without the definition knows nothing of hubs, and takes nothing away.
-    kubernetes.kubectl(&["-n", SYSTEM, "rollout", "restart", OPERATOR])?;
-    tokio::time::sleep(Duration::from_secs(15)).await;
+    blind(kubernetes).await?;
     must_serve(kubernetes, "demo").await.context("a hub is gone after the operator's start")?;
     kubernetes.define()?;
     restore(kubernetes, &hubs)?;
@@ -203,8 +225,7 @@ async fn no_rights(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     let wrong = right.replacen("[appsocketsclusters, hubs,", "[appsocketsclusters,", 1);
     anyhow::ensure!(right != wrong, "the role does not name hubs");
     kubernetes.apply(&wrong)?;
-    kubernetes.kubectl(&["-n", SYSTEM, "delete", "pods", "-l", "app.kubernetes.io/name=appsockets-operator"])?;
-    tokio::time::sleep(Duration::from_secs(15)).await;
+    blind(kubernetes).await?;
     must_serve(kubernetes, "demo").await?;
     kubernetes.apply(&right)?;
     touch(kubernetes, "demo")?;

@@ -1,18 +1,16 @@
 //! Nothing is written while nothing happens.
 
-use std::{
-    io::{Read, Seek, SeekFrom},
-    time::Duration,
-};
+use std::{fs::File, io::Read, time::Duration};
 
 use anyhow::Context;
 use serde_json::Value;
 
 use crate::{
-    kubernetes::{Kubernetes, SHOP},
+    kubernetes::{Kubernetes, SHOP, until},
     place::Place,
 };
 
+const OPERATOR: &str = "system:serviceaccount:appsockets-system:appsockets-operator";
 const IDLE: Duration = Duration::from_secs(600);
 
 pub async fn run(kubernetes: &Kubernetes<'_>, place: &Place) -> anyhow::Result<()> {
@@ -21,25 +19,40 @@ pub async fn run(kubernetes: &Kubernetes<'_>, place: &Place) -> anyhow::Result<(
         return Ok(());
     };
     kubernetes.wait_ready(SHOP, "appsocketscluster/main", 60)?;
-    // What belongs to what was before.
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    let mut log = std::fs::File::open(&log).with_context(|| format!("{} can't be read", log.display()))?;
-    log.seek(SeekFrom::End(0))?;
+    let mut log = File::open(&log).with_context(|| format!("{} can't be read", log.display()))?;
+    // What belongs to what was before has come to its end once the lease alone is written several times in a row.
+    let mut in_a_row = 0;
+    let quiet = until("the operator writes its lease alone", 120, async || {
+        for write in written(&mut log)? {
+            in_a_row = if write.is_lease { in_a_row + 1 } else { 0 };
+        }
+        Ok(if in_a_row >= 5 { Ok(()) } else { Err(format!("{in_a_row} times in a row")) })
+    });
+    quiet.await?;
     tokio::time::sleep(IDLE).await;
-    let mut text = String::new();
-    log.read_to_string(&mut text)?;
-    let (mut leases, mut others) = (0, Vec::new());
-    for line in text.lines() {
-        let entry: Value = serde_json::from_str(line).unwrap_or_default();
-        if entry["user"]["username"] != "system:serviceaccount:appsockets-system:appsockets-operator" {
-            continue;
-        }
-        match entry["objectRef"]["resource"] == "leases" {
-            true => leases += 1,
-            false => others.push(format!("{} {}", entry["verb"], entry["requestURI"])),
-        }
-    }
-    println!("idle: in {} s the operator wrote its lease {leases} times and {} others", IDLE.as_secs(), others.len());
+    let (leases, others): (Vec<_>, Vec<_>) = written(&mut log)?.into_iter().partition(|write| write.is_lease);
+    let seconds = IDLE.as_secs();
+    println!("idle: in {seconds} s the operator wrote its lease {} times and {} others", leases.len(), others.len());
+    anyhow::ensure!(!leases.is_empty(), "the log does not show the operator at all");
+    let others: Vec<_> = others.into_iter().map(|write| write.what).collect();
     anyhow::ensure!(others.is_empty(), "the operator wrote: {}", others.join(", "));
     Ok(())
+}
+
+struct Write {
+    what: String,
+    is_lease: bool,
+}
+
+/// What the operator has written since it was asked last.
+fn written(log: &mut File) -> anyhow::Result<Vec<Write>> {
+    let mut text = String::new();
+    log.read_to_string(&mut text)?;
+    let entries = text.lines().map(|line| serde_json::from_str(line).unwrap_or_default());
+    let ours = entries.filter(|entry: &Value| entry["user"]["username"] == OPERATOR);
+    let write = |entry: Value| Write {
+        what: format!("{} {}", entry["verb"], entry["requestURI"]),
+        is_lease: entry["objectRef"]["resource"] == "leases",
+    };
+    Ok(ours.map(write).collect())
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use kube::ResourceExt;
+use appsockets_crds::Hub;
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -102,19 +103,24 @@ async fn conflict(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
             json!({"clusterRef": {"name": "main"}, "hubName": "contested", "allowAnonymous": true, "defaultPublic": true}),
         )
     };
-    kubernetes.apply_value(&hub("older"))?;
-    kubernetes.wait_ready(SHOP, "hub/older", 30)?;
-    // Times of creation have seconds, and of two in one second chance decides.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    kubernetes.apply_value(&hub("younger"))?;
-    let (_, message) = told(kubernetes, SHOP, "hub/younger", "False", "Conflict").await?;
-    anyhow::ensure!(message.contains("Hub shop/older"), "the owner is not named: {message}");
+    for name in ["one", "other"] {
+        kubernetes.apply_value(&hub(name))?;
+    }
+    // Times of creation have seconds; of two within one the uid decides.
+    let api: Api<Hub> = Api::namespaced(kubernetes.client.clone(), SHOP);
+    let mut both = [api.get("one").await?, api.get("other").await?];
+    both.sort_by_key(|hub| (hub.creation_timestamp().map(|time| time.0), hub.uid()));
+    let [older, younger] = both.map(|hub| hub.name_any());
+    let (older_hub, younger_hub) = (format!("hub/{older}"), format!("hub/{younger}"));
+    told(kubernetes, SHOP, &older_hub, "True", "Served").await?;
+    let (_, message) = told(kubernetes, SHOP, &younger_hub, "False", "Conflict").await?;
+    anyhow::ensure!(message.contains(&format!("Hub {SHOP}/{older}")), "the owner is not named: {message}");
     let pods = kubernetes.node_pods(SHOP).await?;
     let pod = pods.first().context("there is a node")?.name_any();
     let forward = Forward::to(kubernetes, SHOP, &pod, 8080).await?;
     let listener = Listener::connect(&forward, "contested").await?;
-    kubernetes.kubectl(&["-n", SHOP, "delete", "hub/older"])?;
-    let (took, _) = told(kubernetes, SHOP, "hub/younger", "True", "Served").await?;
+    kubernetes.kubectl(&["-n", SHOP, "delete", &older_hub])?;
+    let (took, _) = told(kubernetes, SHOP, &younger_hub, "True", "Served").await?;
     anyhow::ensure!(listener.is_connected(), "a client was disconnected");
     println!(
         "tenants: the younger hub is Ready {:.2} s after the older went, with its clients still there",
