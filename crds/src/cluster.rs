@@ -59,9 +59,26 @@ pub struct AppSocketsClusterSpec {
     #[schemars(length(max = 200))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+    /// How pods are replaced when they are to be others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateSpec>,
+    /// Whether sessions are sent from fuller nodes to others where they are uneven; unless given, they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<bool>,
     /// Whether the operator leaves everything of this cluster as it is, and only tells what it would do.
     #[serde(default)]
     pub paused: bool,
+}
+
+/// How pods are replaced, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateSpec {
+    /// After so many new pods the rollout waits until somebody says that it goes on, with `kubectl appsockets promote`;
+    /// unless given, it does not wait.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100").message("Write 1 to 100 pods."))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_after: Option<i32>,
 }
 
 /// Which Kubernetes namespaces may have hubs in a cluster. Its own always may.
@@ -107,10 +124,31 @@ pub struct ClusterStatus {
     /// Selects the pods, for autoscalers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
+    /// How far the pods have come that are being replaced, added or removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
     /// `Ready`, and where they hold `Reconciling`, `Stalled` and `Paused`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// How far a rollout has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// That of the pods as the resource says now.
+    pub revision: String,
+    /// Pods of that revision that serve.
+    pub updated: i32,
+    /// Pods that are to go.
+    pub outdated: i32,
+    /// The gate that the next step waits at. The annotation `appsockets.io/skip-gates` with its name goes past it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    /// Sessions before the last pod went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<i64>,
 }
 
 fn three() -> i32 {

@@ -16,7 +16,7 @@ use appsockets_core::{
     },
 };
 use appsockets_proto::configuration::{
-    Held, Identity, PushRequest, ShowRequest,
+    Held, Identity, PushRequest, ShedAnswer, ShedRequest, ShowRequest,
     configuration_server::{Configuration, ConfigurationServer},
 };
 use prost::Message;
@@ -26,7 +26,10 @@ use tonic::{
     transport::{Certificate, Identity as TlsIdentity, Server, ServerTlsConfig, server::TcpIncoming},
 };
 
-use crate::{config::OperatorConfig, engine::Shared};
+use crate::{
+    config::OperatorConfig,
+    engine::{Shared, mail::Mail},
+};
 
 /// The largest part of a push, in bytes.
 const PART_BYTES_MAX: usize = 8 << 20;
@@ -38,6 +41,8 @@ const ITEMS_MAX: usize = 1_000_000;
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
 /// Hubs that are named as withheld, at most.
 const WITHHELD_MAX: usize = 100;
+/// Sessions that are to go are told so within this time.
+const SHED_SPREAD_MS_MAX: u32 = 600_000;
 
 /// Serves until it is dropped.
 pub struct Port {
@@ -111,6 +116,15 @@ impl Configuration for Service {
     async fn show(&self, _: Request<ShowRequest>) -> Result<Response<Held>, Status> {
         Ok(Response::new(self.held().await))
     }
+
+    async fn shed(&self, request: Request<ShedRequest>) -> Result<Response<ShedAnswer>, Status> {
+        let ShedRequest { sessions, spread_ms } = request.into_inner();
+        let of = self.0.meters.connected();
+        let spread_ms = spread_ms.min(SHED_SPREAD_MS_MAX);
+        tracing::info!(sessions, of, spread_ms, "telling sessions to connect elsewhere, as the operator asks");
+        self.0.post_all(|| Mail::Shed { sessions, of, spread_ms }).await;
+        Ok(Response::new(ShedAnswer {}))
+    }
 }
 
 impl Service {
@@ -118,6 +132,8 @@ impl Service {
         let (stamp, handed) = self.0.settings.handed().await;
         let PushStamp { term, sequence } = stamp.unwrap_or(PushStamp { term: 0, sequence: 0 });
         let me = self.0.cluster.as_ref().map_or(NodeId { node: 0, generation: 0 }, |cluster| cluster.me);
+        let status = self.0.cluster.as_ref().map(|cluster| cluster.status());
+        let view = status.as_ref().and_then(|status| Some(status.view.as_ref()?.number)).unwrap_or(0);
         Held {
             term,
             sequence,
@@ -126,6 +142,9 @@ impl Service {
             node: me.node,
             generation: me.generation,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            sessions: self.0.meters.connected(),
+            view,
+            settled: view > 0 && status.is_some_and(|status| status.settled == view),
             ..Held::default()
         }
     }

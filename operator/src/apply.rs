@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,14 +24,18 @@ use crate::{
     decide::Decided,
     events::{Events, Note},
     resolve::key_of,
-    watching::{Signal, Watched},
-    world::{ClusterKey, Secrets},
+    rolling::Rolling,
+    told::Told,
+    watching::Watched,
+    world::Secrets,
 };
 
 /// By which the API server knows what the operator has set.
 pub const MANAGER: &str = "appsockets-operator";
 /// How often everything is looked at although nothing has changed.
 const LOOK: Duration = Duration::from_secs(10);
+/// The same, while pods move on.
+const LOOK_BUSY: Duration = Duration::from_millis(500);
 /// Passes by itself within a moment.
 const READING: &str = "ReadingSecrets";
 /// For all objects of a cluster.
@@ -47,32 +51,7 @@ pub struct Problem {
 }
 
 /// Of which clusters the objects are not what they ought to be.
-#[derive(Default)]
-pub struct Problems {
-    of: Mutex<BTreeMap<ClusterKey, Problem>>,
-    pub changed: Signal,
-}
-
-impl Problems {
-    pub fn of(&self, cluster: &ClusterKey) -> Option<Problem> {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner).get(cluster).cloned()
-    }
-
-    fn forget_others(&self, clusters: &BTreeSet<ClusterKey>) {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner).retain(|cluster, _| clusters.contains(cluster));
-    }
-
-    fn set(&self, cluster: &ClusterKey, problem: Option<Problem>) {
-        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match &problem {
-            Some(problem) => of.insert(cluster.clone(), problem.clone()),
-            None => of.remove(cluster),
-        };
-        if before != problem {
-            self.changed.send();
-        }
-    }
-}
+pub type Problems = Told<Problem>;
 
 /// Applies what clusters are made of, for ever.
 pub struct Applying {
@@ -80,6 +59,7 @@ pub struct Applying {
     pub watched: Arc<Watched>,
     pub decided: watch::Receiver<Arc<Decided>>,
     pub problems: Arc<Problems>,
+    pub rolling: Rolling,
     pub events: Events,
     /// By the uid of the cluster and the object: a cluster that is made anew has written nothing yet.
     pub applied: BTreeMap<(String, String), Applied>,
@@ -102,36 +82,53 @@ impl Applying {
             let clusters = || decided.world.clusters.iter().filter_map(|cluster| cluster.0.as_ref().ok());
             let uids: BTreeSet<_> = clusters().filter_map(|cluster| cluster.uid()).collect();
             self.applied.retain(|(uid, _), _| uids.contains(uid));
-            self.problems.forget_others(&clusters().map(key_of).collect());
+            self.rolling.forget_others(&uids);
+            let keys = clusters().map(key_of).collect();
+            self.problems.forget_others(&keys);
+            self.rolling.rollouts.forget_others(&keys);
+            let mut look = LOOK;
             for cluster in clusters() {
                 let key = key_of(cluster);
                 if cluster.spec.paused || cluster.metadata.deletion_timestamp.is_some() {
                     self.problems.set(&key, None);
+                    self.rolling.rollouts.set(&key, None);
                     continue;
                 }
-                let applying = self.cluster(cluster, decided.world.secrets.get(&key.0));
+                let applying = self.cluster(cluster, &decided);
                 let problem = timeout(CLUSTER_TIMEOUT, applying).await.unwrap_or_else(|_| Err(late())).err();
                 if let Some(problem) = problem.as_ref().filter(|problem| problem.reason != READING) {
                     warn!(reason = problem.reason, "{}/{}: {}", key.0, key.1, problem.message);
                 }
                 self.problems.set(&key, problem);
+                if self.rolling.is_busy(cluster) {
+                    look = LOOK_BUSY;
+                }
             }
             tokio::select! {
                 changed = self.decided.changed() => if changed.is_err() { return },
                 changed = children_changed.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(look) => {}
             }
         }
     }
 
-    async fn cluster(&mut self, cluster: &AppSocketsCluster, secrets: Option<&Secrets>) -> Result<(), Problem> {
-        self.secrets(cluster, secrets).await?;
-        let Children { account, size, nodes, clients, stateful_set } = children(cluster);
+    async fn cluster(&mut self, cluster: &AppSocketsCluster, decided: &Decided) -> Result<(), Problem> {
+        let (namespace, name) = key_of(cluster);
+        self.secrets(cluster, decided.world.secrets.get(&namespace)).await?;
         let watched = self.watched.clone();
+        let set = watched.stateful_sets.get(&ObjectRef::new(&name).within(&namespace));
+        let behind = set.as_ref().is_some_and(|set| {
+            let key = (cluster.uid().unwrap_or_default(), id(&**set));
+            self.applied.get(&key).is_some_and(|applied| applied.version > version(&**set))
+        });
+        let window = self.rolling.window(cluster, set.as_deref(), behind, decided).await;
+        let Children { account, size, nodes, clients, budget, stateful_set } =
+            children(cluster, window, set.as_deref());
         self.ensure(cluster, &watched.accounts, account).await?;
         self.ensure(cluster, &watched.config_maps, size).await?;
         self.ensure(cluster, &watched.services, nodes).await?;
         self.ensure(cluster, &watched.services, clients).await?;
+        self.ensure(cluster, &watched.budgets, budget).await?;
         // Last, so that no pod begins before what it needs is there.
         self.ensure(cluster, &watched.stateful_sets, stateful_set).await
     }
@@ -206,7 +203,7 @@ impl Applying {
     {
         let kind = K::kind(&()).into_owned();
         let (name, namespace) = (wanted.name_any(), wanted.namespace().unwrap_or_default());
-        let id = format!("{kind} {namespace}/{name}");
+        let id = id(&wanted);
         let key = (cluster.uid().unwrap_or_default(), id.clone());
         let json = serde_json::to_string(&wanted).unwrap_or_default();
         let there = store.get(&ObjectRef::new(&name).within(&namespace));
@@ -246,6 +243,10 @@ impl Applying {
         self.applied.insert(key, Applied { wanted: json, version: version(&written), seen: false });
         Ok(())
     }
+}
+
+fn id<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    format!("{} {}/{}", K::kind(&()), object.namespace().unwrap_or_default(), object.name_any())
 }
 
 /// What rises when somebody changes an object: its generation, which leaves out its status, where it has one.

@@ -10,10 +10,13 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         core::v1::{ConfigMap, Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::{Resource, ResourceExt};
+
+use crate::rollout::Window;
 
 mod node;
 pub mod secrets;
@@ -23,6 +26,9 @@ mod services;
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "appsockets-operator");
 /// Names the cluster that an object belongs to.
 pub const CLUSTER_LABEL: &str = "appsockets.io/cluster";
+/// Says of a pod whether clients are led to it. Its node decides whether it is ready, and the operator which of those
+/// that are get clients.
+pub const ACCEPTING: &str = "appsockets.io/accepting";
 
 /// Where nodes listen.
 pub mod port {
@@ -48,11 +54,16 @@ pub struct Children {
     pub nodes: Service,
     /// For clients and administrators.
     pub clients: Service,
+    /// How many pods others may take away at a time.
+    pub budget: PodDisruptionBudget,
     pub stateful_set: StatefulSet,
 }
 
 /// What a cluster is made of.
-pub fn children(cluster: &AppSocketsCluster) -> Children {
+///
+/// `before` is the StatefulSet as it is: its pods stay as they are while nothing that is said of pods has changed, also
+/// where another release of the operator would make them otherwise.
+pub fn children(cluster: &AppSocketsCluster, window: Window, before: Option<&StatefulSet>) -> Children {
     let names = Names::of(cluster);
     Children {
         account: ServiceAccount {
@@ -67,7 +78,8 @@ pub fn children(cluster: &AppSocketsCluster) -> Children {
         },
         nodes: services::nodes(cluster, &names),
         clients: services::clients(cluster, &names),
-        stateful_set: node::stateful_set(cluster, &names),
+        budget: services::budget(cluster, &names),
+        stateful_set: node::stateful_set(cluster, &names, window, before),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     link::Links,
     pods,
     resolve::key_of,
+    rolling::{Progress, Rollouts},
     status::{self, Node, Outcome},
     statuses::Subject,
     watching::Watched,
@@ -26,6 +27,7 @@ pub struct Look<'a> {
     pub watched: &'a Watched,
     pub links: &'a Links,
     pub problems: &'a Problems,
+    pub rollouts: &'a Rollouts,
 }
 
 impl Look<'_> {
@@ -38,12 +40,16 @@ impl Look<'_> {
         let ready = own.iter().filter(|pod| pods::is_ready(pod)).count();
         let trouble = own.iter().find_map(|pod| pods::trouble(pod));
         let held = own.iter().map(|pod| self.links.report(&pod.uid().unwrap_or_default()).removals_held).max();
-        let outcome = self.outcome(cluster, &key, ready, trouble, held.unwrap_or(0));
+        let rollout = self.rollouts.of(&key);
+        let outcome = self.outcome(cluster, &key, ready, trouble, held.unwrap_or(0), rollout.as_ref());
         let paused =
             cluster.spec.paused.then(|| "The operator changes nothing of this cluster: spec.paused.".to_owned());
         let selector: Vec<_> = selector(cluster).iter().map(|(name, value)| format!("{name}={value}")).collect();
         let status = serde_json::to_value(&cluster.status).unwrap_or_default();
-        let more = json!({"replicas": own.len(), "readyReplicas": ready, "selector": selector.join(",")});
+        let mut more = json!({"replicas": own.len(), "readyReplicas": ready, "selector": selector.join(",")});
+        if let Some(rollout) = rollout {
+            more["rollout"] = json!(rollout.status);
+        }
         Subject { resource, metadata: &cluster.metadata, status, outcome, paused, more }
     }
 
@@ -54,6 +60,7 @@ impl Look<'_> {
         ready: usize,
         trouble: Option<String>,
         removals_held: u32,
+        rollout: Option<&Progress>,
     ) -> Outcome {
         if let Some(problem) = self.problems.of(key) {
             let (reason, message) = (problem.reason, problem.message);
@@ -73,6 +80,12 @@ impl Look<'_> {
                 key.1, key.0
             );
             return Outcome::Stalled { reason: "RemovalsHeld", message };
+        }
+        if let Some(Progress { stalled, message, .. }) = rollout {
+            return match stalled {
+                true => Outcome::Stalled { reason: "RolloutStalled", message: message.clone() },
+                false => Outcome::InProgress { reason: "RollingOut", message: message.clone() },
+            };
         }
         let applied = self.watched.stateful_sets.get(&ObjectRef::new(&key.1).within(&key.0));
         let wanted = usize::try_from(cluster.spec.replicas).unwrap_or(0);

@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context, bail};
 use appsockets_core::{channel::HubId, settings::entry::Entry};
 use appsockets_proto::configuration::{
-    self as wire, Head, Held, Identity, PushRequest, ShowRequest, configuration_client::ConfigurationClient,
+    self as wire, Head, Held, Identity, PushRequest, ShedRequest, ShowRequest,
+    configuration_client::ConfigurationClient,
 };
 use futures_util::stream;
 use tokio::{
@@ -28,13 +29,14 @@ use crate::{
     lease::Lease,
     metrics::Metrics,
     resolve::Wanted,
+    rollout::Load,
     status,
     watching::Signal,
     world::ClusterKey,
 };
 
 /// How often a node is asked what it has.
-const HEARTBEAT: Duration = Duration::from_secs(2);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// A node with all that it can hold takes this long at most.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,6 +55,8 @@ pub struct Links {
     pub metrics: Metrics,
     /// By the uid of the node's pod.
     reports: Mutex<BTreeMap<String, Report>>,
+    /// How many sessions nodes are still to be told to send elsewhere, and over which time.
+    sheds: Mutex<BTreeMap<String, (u64, Duration)>>,
     /// A report has changed.
     pub changed: Signal,
 }
@@ -65,12 +69,14 @@ pub struct Report {
     /// Hubs that stay there because too many would go at once.
     pub removals_held: u32,
     pub unreachable: Option<String>,
+    /// What the node said of itself, and when.
+    pub load: Option<(Instant, Load)>,
 }
 
 impl Links {
     pub fn new(decided: watch::Receiver<Arc<Decided>>, lease: Arc<Lease>, events: Events, metrics: Metrics) -> Links {
-        let (sequence, reports, changed) = Default::default();
-        Links { decided, lease, sequence, events, metrics, reports, changed }
+        let (sequence, reports, sheds, changed) = Default::default();
+        Links { decided, lease, sequence, events, metrics, reports, sheds, changed }
     }
 
     pub fn report(&self, pod_uid: &str) -> Report {
@@ -79,7 +85,24 @@ impl Links {
 
     pub fn forget(&self, pod_uid: &str) {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).remove(pod_uid);
+        self.sheds.lock().unwrap_or_else(PoisonError::into_inner).remove(pod_uid);
         self.changed.send();
+    }
+
+    /// Has a node send so many of its sessions elsewhere, within a heartbeat from now.
+    pub fn shed(&self, pod_uid: &str, sessions: u64, spread: Duration) {
+        self.sheds.lock().unwrap_or_else(PoisonError::into_inner).insert(pod_uid.to_owned(), (sessions, spread));
+    }
+
+    fn to_shed(&self, pod_uid: &str) -> Option<(u64, Duration)> {
+        self.sheds.lock().unwrap_or_else(PoisonError::into_inner).remove(pod_uid)
+    }
+
+    /// It changes at every heartbeat, so nobody is woken by it.
+    fn note_load(&self, pod_uid: &str, held: &Held) {
+        let load = Load { sessions: held.sessions, view: held.view, settled: held.settled, fresh: false };
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.entry(pod_uid.to_owned()).or_default().load = Some((Instant::now(), load));
     }
 
     fn tell(&self, pod_uid: &str, change: impl FnOnce(&mut Report)) {
@@ -160,6 +183,11 @@ async fn talk(
         let held = timeout(CALL_TIMEOUT, client.show(ShowRequest {})).await.context("it does not answer")??;
         let mut held = held.into_inner();
         *reached = Instant::now();
+        links.note_load(&target.pod_uid, &held);
+        if let Some((sessions, spread)) = links.to_shed(&target.pod_uid) {
+            let request = ShedRequest { sessions, spread_ms: u32::try_from(spread.as_millis()).unwrap_or(u32::MAX) };
+            timeout(CALL_TIMEOUT, client.shed(request)).await.context("it does not answer")??;
+        }
         if links.report(&target.pod_uid).unreachable.is_some() {
             links.tell(&target.pod_uid, |report| report.unreachable = None);
         }
@@ -265,8 +293,13 @@ async fn push(
     let withheld: BTreeSet<HubId> = held.withheld.iter().map(|hub| HubId::from(hub.as_str())).collect();
     let exact = withheld.is_empty() && held.removals_held == 0;
     links.tell(&target.pod_uid, |report| {
-        *report =
-            Report { serves: Some(wanted.clone()), withheld, removals_held: held.removals_held, unreachable: None };
+        *report = Report {
+            serves: Some(wanted.clone()),
+            withheld,
+            removals_held: held.removals_held,
+            unreachable: None,
+            load: report.load,
+        };
     });
     Ok(Some(Taken {
         wanted: wanted.clone(),

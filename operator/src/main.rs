@@ -10,6 +10,7 @@ use appsockets_operator::{
     lease::Lease,
     link::Links,
     metrics::Metrics,
+    rolling::{Rolling, Rollouts},
     serve::{self, Health},
     statuses::Statuses,
     watching::Watched,
@@ -115,11 +116,21 @@ async fn act(
     let (events, writing_events) = Events::new(client.clone(), name, metrics.clone());
     let links = Arc::new(Links::new(decisions.clone(), lease.clone(), events.clone(), metrics.clone()));
     let problems = Arc::new(Problems::default());
+    let rollouts = Arc::new(Rollouts::default());
+    let rolling = Rolling {
+        client: client.clone(),
+        watched: watched.clone(),
+        links: links.clone(),
+        rollouts: rollouts.clone(),
+        events: events.clone(),
+        memory: BTreeMap::new(),
+    };
     let applying = Applying {
         client: client.clone(),
         watched: watched.clone(),
         decided: decisions.clone(),
         problems: problems.clone(),
+        rolling,
         events: events.clone(),
         applied: BTreeMap::new(),
     };
@@ -129,6 +140,7 @@ async fn act(
         decided: decisions,
         links: links.clone(),
         problems,
+        rollouts,
         events,
         metrics,
         memory: BTreeMap::new(),

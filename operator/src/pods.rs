@@ -55,6 +55,21 @@ pub fn trouble(pod: &Pod) -> Option<String> {
         .then(|| format!("{name} has no place: {}", scheduled.message.as_deref().unwrap_or("nobody says why")))
 }
 
+/// Whether its node does not run for a reason that hardly passes by itself.
+pub fn is_stuck(pod: &Pod) -> bool {
+    const STUCK: [&str; 7] = [
+        "CrashLoopBackOff",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+    ];
+    let waiting = container(pod).and_then(|container| container.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
+    waiting.is_some_and(|reason| STUCK.contains(&reason))
+}
+
 fn container(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.first()
 }

@@ -32,6 +32,7 @@ use crate::{
     link::Links,
     metrics::Metrics,
     pods,
+    rolling::Rollouts,
     status::{self, Node, Outcome},
     verdict::Verdict,
     watching::Watched,
@@ -59,6 +60,7 @@ pub struct Statuses {
     pub decided: watch::Receiver<Arc<Decided>>,
     pub links: Arc<Links>,
     pub problems: Arc<Problems>,
+    pub rollouts: Arc<Rollouts>,
     pub events: Events,
     pub metrics: Metrics,
     pub memory: BTreeMap<String, Memory>,
@@ -98,7 +100,9 @@ struct Write {
 impl Statuses {
     pub async fn run(mut self) {
         let (nodes, problems) = (self.links.changed.subscribe(), self.problems.changed.subscribe());
-        let mut signals = [nodes, problems, self.watched.world.subscribe(), self.watched.children.subscribe()];
+        let rollouts = self.rollouts.changed.subscribe();
+        let mut signals =
+            [nodes, problems, rollouts, self.watched.world.subscribe(), self.watched.children.subscribe()];
         self.watched.listed().await;
         loop {
             let decided = self.decided.borrow_and_update().clone();
@@ -110,11 +114,12 @@ impl Statuses {
                 self.write(writes).await;
                 continue;
             }
-            let [nodes, problems, world, children] = &mut signals;
+            let [nodes, problems, rollouts, world, children] = &mut signals;
             tokio::select! {
                 changed = self.decided.changed() => if changed.is_err() { return },
                 _ = nodes.changed() => {}
                 _ = problems.changed() => {}
+                _ = rollouts.changed() => {}
                 _ = world.changed() => {}
                 _ = children.changed() => {}
                 () = sleep_until(next.unwrap_or_else(|| Instant::now() + LOOK)) => {}
@@ -127,7 +132,17 @@ impl Statuses {
     /// What is to be written now, and when there may be more although nothing changes.
     fn writes(&mut self, decided: &Decided) -> (Vec<Write>, Option<Instant>) {
         let nodes = self.nodes();
-        let subjects = subjects(decided, &nodes, &self.watched, &self.links, &self.problems);
+        let (watched, links) = (self.watched.clone(), self.links.clone());
+        let (problems, rollouts) = (self.problems.clone(), self.rollouts.clone());
+        let look = cluster_status::Look {
+            decided,
+            nodes: &nodes,
+            watched: &watched,
+            links: &links,
+            problems: &problems,
+            rollouts: &rollouts,
+        };
+        let subjects = subjects(&look);
         let (now, mut next) = (Instant::now(), None::<Instant>);
         let (mut writes, mut there, mut counts) = (Vec::new(), BTreeSet::new(), [0; 3]);
         for subject in subjects {
@@ -247,9 +262,14 @@ fn announce(events: &Events, subject: &Subject<'_>, before: &Value) {
         ready.and_then(|ready| ready["reason"].as_str()).unwrap_or_default().to_owned()
     };
     let was = reason(before);
-    let was_bad = !matches!(&*was, "" | "Pending" | "Served" | "Applying" | "NoNodes" | "Serving" | "Starting");
+    const WELL: [&str; 8] = ["", "Pending", "Served", "Applying", "NoNodes", "Serving", "Starting", "RollingOut"];
+    let was_bad = !WELL.contains(&&*was);
     let note = match &subject.outcome {
         Outcome::Stalled { reason, message } if *reason != was => Note::warning(reason, message),
+        Outcome::InProgress { reason: reason @ "RollingOut", message } if *reason != was => {
+            Note::normal(reason, message)
+        }
+        Outcome::Ready { reason, message } if was == "RollingOut" => Note::normal(reason, message),
         Outcome::InProgress { reason: reason @ "NodeLagging", message } if *reason != was => {
             Note::warning(reason, message)
         }
@@ -262,15 +282,9 @@ fn announce(events: &Events, subject: &Subject<'_>, before: &Value) {
 }
 
 /// All resources, and what is to be said of them.
-fn subjects<'a>(
-    decided: &'a Decided,
-    nodes: &BTreeMap<ClusterKey, Vec<Node>>,
-    watched: &Watched,
-    links: &Links,
-    problems: &Problems,
-) -> Vec<Subject<'a>> {
-    let world = &decided.world;
-    let looking = Looking::new(decided, nodes);
+fn subjects<'a>(look: &cluster_status::Look<'a>) -> Vec<Subject<'a>> {
+    let world = &look.decided.world;
+    let looking = Looking::new(look.decided, look.nodes);
     let mut subjects = Vec::new();
     looking.tenants::<Hub>("Hub", &world.hubs, &mut subjects);
     looking.tenants::<ChannelRules>("ChannelRules", &world.rules, &mut subjects);
@@ -280,8 +294,7 @@ fn subjects<'a>(
         let resource = ApiResource::erase::<AppSocketsCluster>(&());
         match &cluster.0 {
             Ok(cluster) => {
-                let looked = cluster_status::Look { decided, nodes, watched, links, problems };
-                subjects.push(looked.subject(cluster, resource));
+                subjects.push(look.subject(cluster, resource));
             }
             Err(unknown) => {
                 let key = Key::new("AppSocketsCluster", &unknown.metadata);
@@ -367,8 +380,9 @@ fn contains(before: &Value, status: &Value) -> bool {
         conditions.sort_by_key(|condition| condition["type"].as_str().unwrap_or_default().to_owned());
         conditions
     };
-    status.iter().all(|(name, value)| match name.as_str() {
-        "conditions" => before.get(name).map(sorted) == Some(sorted(value)),
-        _ => before.get(name) == Some(value),
-    })
+    before.keys().all(|name| status.contains_key(name))
+        && status.iter().all(|(name, value)| match name.as_str() {
+            "conditions" => before.get(name).map(sorted) == Some(sorted(value)),
+            _ => before.get(name) == Some(value),
+        })
 }

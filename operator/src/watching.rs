@@ -17,6 +17,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
     },
 };
 use kube::{
@@ -74,6 +75,7 @@ pub struct Watched {
     pub services: Store<Service>,
     pub config_maps: Store<ConfigMap>,
     pub accounts: Store<ServiceAccount>,
+    pub budgets: Store<PodDisruptionBudget>,
     /// Custom resources, pods or Secrets have changed.
     pub world: Signal,
     /// What clusters are made of has changed.
@@ -107,6 +109,7 @@ impl Watched {
             services: place.watch("Service", &ours, &children),
             config_maps: place.watch("ConfigMap", &ours, &children),
             accounts: place.watch("ServiceAccount", &ours, &children),
+            budgets: place.watch("PodDisruptionBudget", &ours, &children),
             failing: failing.clone(),
             unlisted: unlisted.clone(),
             client: client.clone(),

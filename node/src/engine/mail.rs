@@ -86,6 +86,12 @@ pub enum Mail {
     Drain {
         spread_ms: u32,
     },
+    /// Tell this worker's share of so many sessions to connect elsewhere, of all that are connected.
+    Shed {
+        sessions: u64,
+        of: u64,
+        spread_ms: u32,
+    },
     /// End every session.
     End,
 }
@@ -120,6 +126,7 @@ impl Engine {
             Mail::Cluster(mail) => self.take_cluster_mail(mail, now, out),
             Mail::Settings => self.take_settings(now, out),
             Mail::Drain { spread_ms } => self.drain(spread_ms, now, out),
+            Mail::Shed { sessions, of, spread_ms } => self.shed(sessions, of, spread_ms, now, out),
             Mail::End => self.end_all(now, out),
         }
     }

@@ -128,6 +128,11 @@ impl Meters {
         self.workers.get(usize::from(worker))
     }
 
+    /// Sessions that have a connection.
+    pub fn connected(&self) -> u64 {
+        self.sum(Figure::Sessions).saturating_sub(self.sum(Figure::Parked))
+    }
+
     /// Of all workers together.
     pub fn sum(&self, figure: Figure) -> u64 {
         self.workers.iter().map(|worker| worker.figures[figure as usize].load(Ordering::Relaxed)).sum()

@@ -9,7 +9,7 @@ mod encode;
 mod entry;
 mod hubs;
 pub mod last_event_id;
-mod mail;
+pub mod mail;
 pub mod meters;
 mod parked;
 mod peers;

@@ -158,10 +158,24 @@ impl Engine {
     pub(super) fn drain(&mut self, spread_ms: u32, now: Now, out: &mut Outboxes) {
         self.draining = true;
         for subscriber in self.all_sessions(|entry| entry.conn.is_some()) {
-            let delay_ms = (random::number() % (u64::from(spread_ms) + 1)) as u32;
-            self.step(subscriber, now, out, |session, cx| session.drain(delay_ms, cx));
-            self.schedule(subscriber, now);
+            self.send_elsewhere(subscriber, spread_ms, now, out);
         }
+    }
+
+    /// Of so many sessions among all of the node's, the part that this worker has, chosen by chance.
+    pub(super) fn shed(&mut self, sessions: u64, of: u64, spread_ms: u32, now: Now, out: &mut Outboxes) {
+        let mut stay = self.all_sessions(|entry| entry.conn.is_some() && !entry.session.is_draining());
+        let share = u128::from(sessions) * stay.len() as u128 / u128::from(of.max(1));
+        for _ in 0..share.min(stay.len() as u128) {
+            let chosen = (random::number() % stay.len() as u64) as usize;
+            self.send_elsewhere(stay.swap_remove(chosen), spread_ms, now, out);
+        }
+    }
+
+    fn send_elsewhere(&mut self, subscriber: Subscriber, spread_ms: u32, now: Now, out: &mut Outboxes) {
+        let delay_ms = (random::number() % (u64::from(spread_ms) + 1)) as u32;
+        self.step(subscriber, now, out, |session, cx| session.drain(delay_ms, cx));
+        self.schedule(subscriber, now);
     }
 
     pub(super) fn end_all(&mut self, now: Now, out: &mut Outboxes) {

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use appsockets_proto::configuration::{
-    Entry, Head, Held, Identity, PushRequest, ShowRequest, configuration_client::ConfigurationClient,
+    Entry, Head, Held, Identity, PushRequest, ShedRequest, ShowRequest, configuration_client::ConfigurationClient,
 };
 use hyper::Method;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
@@ -233,4 +233,25 @@ async fn a_new_node_takes_over_from_another_what_the_operator_said() {
     eventually(async || new.hubs().await.is_empty()).await;
     let third = Managed::start_as(3, free(), vec![peers]).await;
     eventually(async || third.is_ready().await).await;
+}
+
+#[tokio::test]
+async fn some_sessions_go_elsewhere_when_the_operator_asks() {
+    let node = Managed::start().await;
+    node.push((1, 1), "", &[hub("shop")], &[]).await;
+    let process = node.process.as_ref().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(process.connect("shop").await);
+    }
+    let mut operator = node.operator().await;
+    eventually(async || operator.show(ShowRequest {}).await.unwrap().into_inner().sessions == 20).await;
+    let shown = operator.show(ShowRequest {}).await.unwrap().into_inner();
+    assert!(shown.view > 0 && shown.settled, "{shown:?}");
+
+    operator.shed(ShedRequest { sessions: 10, spread_ms: 50 }).await.unwrap();
+    // Who does not go by itself is closed. Each worker rounds its share.
+    eventually(async || (10..=12).contains(&operator.show(ShowRequest {}).await.unwrap().into_inner().sessions)).await;
+    // The node is as open as before.
+    drop(process.connect("shop").await);
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use appsockets_crds::AppSocketsCluster;
+use appsockets_crds::{AppSocketsCluster, AppSocketsClusterSpec};
 use k8s_openapi::{
     api::{
-        apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy},
+        apps::v1::{StatefulSet, StatefulSetOrdinals, StatefulSetSpec, StatefulSetUpdateStrategy},
         core::v1::{
             Capabilities, ConfigMapKeySelector, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
             HTTPGetAction, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
@@ -20,7 +20,8 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-use super::{Names, labels, metadata, port, secrets, selector};
+use super::{ACCEPTING, Names, labels, metadata, port, secrets, selector};
+use crate::rollout::Window;
 
 /// How many nodes a new cluster is meant to have, among what changes without a restart.
 pub const EXPECTED: &str = "expectedCoreNodes";
@@ -33,14 +34,37 @@ const USER: i64 = 65_532;
 /// Beyond the time that sessions are given, for what follows.
 const STOP_MARGIN_SECONDS: i64 = 20;
 
-pub fn stateful_set(cluster: &AppSocketsCluster, names: &Names) -> StatefulSet {
-    let metadata = metadata(cluster, &names.cluster);
-    let template = PodTemplateSpec {
-        metadata: Some(ObjectMeta { labels: Some(labels(cluster)), ..ObjectMeta::default() }),
-        spec: Some(pod(cluster, names)),
+/// What the pods follow from, as the set remembers it.
+const ASKED: &str = "appsockets.io/pods-asked";
+/// The pods that followed from it.
+const MADE: &str = "appsockets.io/pods-made";
+
+pub fn stateful_set(
+    cluster: &AppSocketsCluster,
+    names: &Names,
+    window: Window,
+    before: Option<&StatefulSet>,
+) -> StatefulSet {
+    let mut metadata = metadata(cluster, &names.cluster);
+    let asked = asked(&cluster.spec);
+    let (template, kept) = match before.and_then(|before| made(before, &asked)) {
+        Some(made) => made,
+        None => {
+            let mut labels = labels(cluster);
+            labels.insert(ACCEPTING.to_owned(), "true".to_owned());
+            let template = PodTemplateSpec {
+                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                spec: Some(pod(cluster, names)),
+            };
+            let kept = serde_json::to_string(&template).unwrap_or_default();
+            (template, kept)
+        }
     };
+    let asked = serde_json::to_string(&asked).unwrap_or_default();
+    metadata.annotations = Some([(ASKED.to_owned(), asked), (MADE.to_owned(), kept)].into());
     let spec = StatefulSetSpec {
-        replicas: Some(cluster.spec.replicas),
+        replicas: Some(window.replicas),
+        ordinals: Some(StatefulSetOrdinals { start: Some(window.start) }),
         service_name: Some(names.nodes.clone()),
         // In order, one pod with a bad image would keep all later ones from being mended (kubernetes/kubernetes#67250).
         pod_management_policy: Some("Parallel".to_owned()),
@@ -54,6 +78,20 @@ pub fn stateful_set(cluster: &AppSocketsCluster, names: &Names) -> StatefulSet {
         ..StatefulSetSpec::default()
     };
     StatefulSet { metadata, spec: Some(spec), ..StatefulSet::default() }
+}
+
+/// What of the resource pods follow from.
+fn asked(spec: &AppSocketsClusterSpec) -> AppSocketsClusterSpec {
+    AppSocketsClusterSpec { replicas: 0, tenants: None, update: None, rebalance: None, paused: false, ..spec.clone() }
+}
+
+/// The pods that a set was made with, if they were asked for in the same way.
+fn made(before: &StatefulSet, asked: &AppSocketsClusterSpec) -> Option<(PodTemplateSpec, String)> {
+    let annotations = before.metadata.annotations.as_ref()?;
+    let before: AppSocketsClusterSpec = serde_json::from_str(annotations.get(ASKED)?).ok()?;
+    let made = annotations.get(MADE)?;
+    let template = serde_json::from_str(made).ok()?;
+    (before == *asked).then(|| (template, made.clone()))
 }
 
 fn pod(cluster: &AppSocketsCluster, names: &Names) -> PodSpec {

@@ -2,11 +2,14 @@
 
 use appsockets_crds::AppSocketsCluster;
 use k8s_openapi::{
-    api::core::v1::{Service, ServicePort, ServiceSpec},
-    apimachinery::pkg::util::intstr::IntOrString,
+    api::{
+        core::v1::{Service, ServicePort, ServiceSpec},
+        policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
+    },
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 
-use super::{Names, metadata, port, selector};
+use super::{ACCEPTING, Names, metadata, port, selector};
 
 /// One address for each node, also of those that are not ready: a cluster that begins has only such.
 pub fn nodes(cluster: &AppSocketsCluster, names: &Names) -> Service {
@@ -22,12 +25,29 @@ pub fn nodes(cluster: &AppSocketsCluster, names: &Names) -> Service {
 
 /// One address for all nodes that want clients.
 pub fn clients(cluster: &AppSocketsCluster, names: &Names) -> Service {
+    let mut accepting = selector(cluster);
+    accepting.insert(ACCEPTING.to_owned(), "true".to_owned());
     let spec = ServiceSpec {
-        selector: Some(selector(cluster)),
+        selector: Some(accepting),
         ports: Some(vec![service_port("clients", 80, port::CLIENTS), service_port("admin", port::ADMIN, port::ADMIN)]),
         ..ServiceSpec::default()
     };
     Service { metadata: metadata(cluster, &names.cluster), spec: Some(spec), ..Service::default() }
+}
+
+/// One pod may be taken away at a time, and one in ten of many. A pod that does not serve never keeps others from that.
+pub fn budget(cluster: &AppSocketsCluster, names: &Names) -> PodDisruptionBudget {
+    let spec = PodDisruptionBudgetSpec {
+        max_unavailable: Some(IntOrString::Int(((cluster.spec.replicas + 9) / 10).max(1))),
+        selector: Some(LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() }),
+        unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+        ..PodDisruptionBudgetSpec::default()
+    };
+    PodDisruptionBudget {
+        metadata: metadata(cluster, &names.nodes),
+        spec: Some(spec),
+        ..PodDisruptionBudget::default()
+    }
 }
 
 fn service_port(name: &str, port: i32, target: i32) -> ServicePort {

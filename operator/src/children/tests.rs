@@ -1,9 +1,11 @@
 //! What a cluster is made of, where a mistake would be found late or by nobody.
 
 use appsockets_crds::AppSocketsCluster;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use serde_json::{Value, json};
 
 use super::{children, secrets};
+use crate::rollout::Window;
 
 fn cluster(spec: Value) -> AppSocketsCluster {
     serde_json::from_value(json!({
@@ -13,8 +15,14 @@ fn cluster(spec: Value) -> AppSocketsCluster {
     .unwrap()
 }
 
+const WINDOW: Window = Window { start: 0, replicas: 3 };
+
 fn pod(spec: Value) -> Value {
-    let set = serde_json::to_value(children(&cluster(spec)).stateful_set).unwrap();
+    pod_after(spec, None)
+}
+
+fn pod_after(spec: Value, before: Option<&StatefulSet>) -> Value {
+    let set = serde_json::to_value(children(&cluster(spec), WINDOW, before).stateful_set).unwrap();
     set["spec"]["template"].clone()
 }
 
@@ -30,6 +38,38 @@ fn a_number_of_nodes_changes_no_pod() {
     assert_eq!(three, pod(json!({"image": "node:1", "replicas": 5})));
     assert_eq!(three, pod(json!({"image": "node:1", "tenants": {"all": true}, "paused": true})));
     assert_ne!(three, pod(json!({"image": "node:2"})));
+}
+
+#[test]
+fn another_release_of_the_operator_changes_no_pod_until_something_of_pods_is_changed() {
+    let first = json!({"image": "node:1", "config": {"session.rateLimit": "7"}});
+    let mut older = children(&cluster(first.clone()), WINDOW, None).stateful_set;
+    let annotations = older.metadata.annotations.as_mut().unwrap();
+    let made = annotations.values_mut().find(|made| made.contains("liveness")).unwrap();
+    *made = made.replace("\"periodSeconds\":10", "\"periodSeconds\":99");
+    let period = |pod: &Value| pod["spec"]["containers"][0]["livenessProbe"]["periodSeconds"].clone();
+    assert_eq!(period(&pod(first.clone())), 10);
+
+    let kept = children(&cluster(first.clone()), WINDOW, Some(&older)).stateful_set;
+    assert_eq!(kept.metadata.annotations, older.metadata.annotations, "nothing is to be written");
+    assert_eq!(period(&pod_after(first.clone(), Some(&older))), 99);
+    let mut more = first.clone();
+    (more["replicas"], more["paused"], more["update"]) = (json!(5), json!(true), json!({"pauseAfter": 1}));
+    assert_eq!(period(&pod_after(more, Some(&older))), 99);
+    let mut other = first;
+    other["image"] = json!("node:2");
+    assert_eq!(period(&pod_after(other, Some(&older))), 10);
+}
+
+#[test]
+fn clients_are_led_to_pods_that_accept_them() {
+    let children = children(&cluster(json!({"image": "node:1"})), WINDOW, None);
+    let selector = children.clients.spec.and_then(|spec| spec.selector).unwrap();
+    assert_eq!(selector["appsockets.io/accepting"], "true");
+    let nodes = children.nodes.spec.and_then(|spec| spec.selector).unwrap();
+    assert!(!nodes.contains_key("appsockets.io/accepting"), "nodes find each other also while they take nobody");
+    let labels = &pod(json!({"image": "node:1"}))["metadata"]["labels"];
+    assert_eq!(labels["appsockets.io/accepting"], "true");
 }
 
 #[test]

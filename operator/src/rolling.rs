@@ -1,0 +1,406 @@
+//! Carries out the steps of rollouts: looks at the pods of a cluster, and moves them on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use appsockets_crds::{AppSocketsCluster, RolloutStatus};
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use crate::{
+    apply::MANAGER,
+    children::{ACCEPTING, CLUSTER_LABEL},
+    decide::Decided,
+    events::{Events, Note},
+    link::{Links, Report},
+    pods,
+    resolve::key_of,
+    rollout::{Gate, Load, Look, Phase, STEERED, Seen, Step, Uneven, Window},
+    status::{self, Outcome},
+    told::Told,
+    watching::Watched,
+};
+
+/// Names gates that are not waited for.
+const SKIP_ANNOTATION: &str = "appsockets.io/skip-gates";
+/// Names the revision that goes on after its first pods.
+pub const PROMOTE_ANNOTATION: &str = "appsockets.io/promote";
+/// The revision that a pod is of, by its set.
+const REVISION_LABEL: &str = "controller-revision-hash";
+/// Over which time sessions go elsewhere to be spread anew.
+const SHED_SPREAD: Duration = Duration::from_secs(5);
+/// From spreading sessions to looking whether they are uneven again; doubled as long as it was for nothing.
+const SPREAD_PAUSE: Duration = Duration::from_secs(30);
+const SPREAD_PAUSE_MAX: Duration = Duration::from_secs(3600);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far a rollout has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    pub stalled: bool,
+    pub message: String,
+    pub status: RolloutStatus,
+}
+
+/// How far the rollouts have come that go on.
+pub type Rollouts = Told<Progress>;
+
+/// What is remembered of a cluster's pods.
+pub struct Memory {
+    window: Window,
+    /// What was seen last, apart from figures.
+    seen: Vec<(String, Phase, bool, bool)>,
+    since: Instant,
+    sessions_before: Option<u64>,
+    /// A pod that was deleted, until that is seen.
+    replaced: Option<String>,
+    spreading: Option<Spreading>,
+    spread_next: Instant,
+    spread_pause: Duration,
+}
+
+/// Sessions are being spread anew.
+struct Spreading {
+    uneven: Uneven,
+    began: Instant,
+    told: bool,
+}
+
+/// Moves the pods of clusters on.
+pub struct Rolling {
+    pub client: Client,
+    pub watched: Arc<Watched>,
+    pub links: Arc<Links>,
+    pub rollouts: Arc<Rollouts>,
+    pub events: Events,
+    /// By the uid of the cluster.
+    pub memory: BTreeMap<String, Memory>,
+}
+
+impl Rolling {
+    pub fn forget_others(&mut self, uids: &BTreeSet<String>) {
+        self.memory.retain(|uid, _| uids.contains(uid));
+    }
+
+    /// Moves the pods of a cluster on by a step, and gives the ordinals that they are to have. `behind`: whether what is
+    /// known of the StatefulSet is older than what was written of it.
+    pub async fn window(
+        &mut self,
+        cluster: &AppSocketsCluster,
+        set: Option<&StatefulSet>,
+        behind: bool,
+        decided: &Decided,
+    ) -> Window {
+        let key = key_of(cluster);
+        let Some((set, window)) = set.and_then(|set| Some((set, window(set)?))) else {
+            self.rollouts.set(&key, None);
+            return Window { start: 0, replicas: cluster.spec.replicas };
+        };
+        let own = self.pods(cluster);
+        let uid = cluster.uid().unwrap_or_default();
+        let mut memory = self.memory.remove(&uid).unwrap_or_else(|| Memory::new(window, cluster));
+        if !behind {
+            memory.window = window;
+        }
+        let mut look = self.look(cluster, set, &own, &memory, decided);
+        look.caught_up &= !behind;
+        memory.notice(&look, &own);
+        look.quiet = memory.since.elapsed();
+        look.pods
+            .iter_mut()
+            .filter_map(|pod| pod.load.as_mut())
+            .for_each(|load| load.fresh &= look.quiet > STEERED / 2);
+        let step = look.step();
+        self.steer(cluster, &look, &own, &mut memory).await;
+        let next = match &step {
+            Step::Resize(next) => {
+                let goes = next.start > window.start || next.replicas < window.replicas;
+                if goes {
+                    memory.sessions_before = Some(look.sessions());
+                }
+                info!(?window, ?next, "{}/{}: the pods move on.", key.0, key.1);
+                memory.window = *next;
+                *next
+            }
+            Step::Replace(name) => {
+                self.replace(&own, name, &mut memory).await;
+                memory.sessions_before = Some(look.sessions());
+                memory.window
+            }
+            Step::Stay => {
+                memory.sessions_before = None;
+                memory.window
+            }
+            Step::Follow | Step::Wait { .. } => memory.window,
+        };
+        self.tell(cluster, set, &look, &step, &memory);
+        self.memory.insert(uid, memory);
+        next
+    }
+
+    /// Whether there is something to look at again soon.
+    pub fn is_busy(&self, cluster: &AppSocketsCluster) -> bool {
+        let spreads = |memory: &Memory| memory.spreading.is_some();
+        self.rollouts.of(&key_of(cluster)).is_some()
+            || cluster.uid().is_some_and(|uid| self.memory.get(&uid).is_some_and(spreads))
+    }
+
+    /// The pods of a cluster, the lowest ordinal first.
+    fn pods(&self, cluster: &AppSocketsCluster) -> Vec<Arc<Pod>> {
+        let key = key_of(cluster);
+        let mut own = self.watched.pods.state();
+        own.retain(|pod| pod.namespace().as_deref() == Some(&key.0) && pod.labels().get(CLUSTER_LABEL) == Some(&key.1));
+        own.retain(|pod| ordinal(pod).is_some());
+        own.sort_by_key(|pod| ordinal(pod));
+        own
+    }
+
+    fn look(
+        &self,
+        cluster: &AppSocketsCluster,
+        set: &StatefulSet,
+        own: &[Arc<Pod>],
+        memory: &Memory,
+        decided: &Decided,
+    ) -> Look {
+        let revision = revision(set);
+        let of = |pod: &Arc<Pod>| self.links.report(&pod.uid().unwrap_or_default());
+        let reports: Vec<_> = own.iter().map(of).collect();
+        let seen = |(pod, report): (&Arc<Pod>, &Report)| {
+            let is_current = pod.labels().get(REVISION_LABEL).map(String::as_str) == revision;
+            let fresh = |at: Instant| report.unreachable.is_none() && at > memory.since;
+            Seen {
+                name: pod.name_any(),
+                ordinal: ordinal(pod).unwrap_or(0),
+                current: is_current,
+                phase: phase(pod),
+                trouble: pods::trouble(pod),
+                stuck: pods::is_stuck(pod),
+                load: report.load.map(|(at, load)| Load { fresh: fresh(at), ..load }),
+            }
+        };
+        let live = own.iter().zip(&reports).filter(|(pod, _)| pods::is_live(pod));
+        let nodes: Vec<_> = live.map(|(pod, report)| report.clone().of(&pod.name_any())).collect();
+        let lagging = decided.resolved.wanted.get(&key_of(cluster)).and_then(|wanted| status::of_nodes(wanted, &nodes));
+        let lagging = lagging.map(|outcome| match outcome {
+            Outcome::Ready { message, .. } | Outcome::InProgress { message, .. } | Outcome::Stalled { message, .. } => {
+                message
+            }
+        });
+        let there = |ordinal: i32| own.iter().any(|pod| self::ordinal(pod) == Some(ordinal));
+        let Window { start, replicas } = memory.window;
+        let ours = start..start + replicas;
+        let others_leave = own
+            .iter()
+            .filter(|pod| ordinal(pod).is_some_and(|ordinal| !ours.contains(&ordinal)))
+            .all(|pod| is_leaving(pod));
+        let observed = set.status.as_ref().and_then(|status| status.observed_generation);
+        let annotation = |name: &str| cluster.annotations().get(name).map_or("", String::as_str);
+        let skip = annotation(SKIP_ANNOTATION).split(',').map(str::trim);
+        let skip = skip.filter_map(|name| Gate::ALL.into_iter().find(|gate| gate.name() == name)).collect();
+        let is_promoted = revision.is_some_and(|revision| annotation(PROMOTE_ANNOTATION) == revision);
+        let pause_after = cluster.spec.update.as_ref().and_then(|update| update.pause_after);
+        Look {
+            name: cluster.name_any(),
+            replicas: cluster.spec.replicas,
+            window: memory.window,
+            caught_up: observed >= set.metadata.generation
+                && revision.is_some()
+                && ours.clone().all(there)
+                && others_leave
+                && memory.replaced.is_none(),
+            pods: own.iter().zip(&reports).map(seen).collect(),
+            lagging,
+            quiet: Duration::ZERO,
+            sessions_before: memory.sessions_before,
+            pause_after: pause_after.filter(|_| !is_promoted),
+            skip,
+        }
+    }
+
+    /// Tells services which pods take clients, and spreads sessions anew where that is to be.
+    async fn steer(&self, cluster: &AppSocketsCluster, look: &Look, own: &[Arc<Pod>], memory: &mut Memory) {
+        let gets = self.spread(cluster, look, own, memory);
+        let accepting = match &gets {
+            Some(gets) => gets.iter().map(String::as_str).collect(),
+            None => look.accepting(),
+        };
+        for (pod, seen) in own.iter().zip(&look.pods).filter(|(_, seen)| seen.phase != Phase::Leaving) {
+            let now = accepting.contains(&*seen.name) || seen.phase == Phase::Starting;
+            if is_accepting(pod) == now {
+                continue;
+            }
+            let patch = json!({"metadata": {
+                "uid": pod.uid(), "labels": {ACCEPTING: now.to_string()},
+            }});
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+            let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+            let patch = Patch::Merge(&patch);
+            match timeout(CALL_TIMEOUT, api.patch(&seen.name, &params, &patch)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}
+                Ok(Err(error)) => warn!(pod = seen.name, %error, "Whether the pod takes clients was not written."),
+                Err(_) => warn!(pod = seen.name, "Whether the pod takes clients was not written in time."),
+            }
+        }
+    }
+
+    /// The pods that take clients while sessions are being spread anew.
+    fn spread(
+        &self,
+        cluster: &AppSocketsCluster,
+        look: &Look,
+        own: &[Arc<Pod>],
+        memory: &mut Memory,
+    ) -> Option<BTreeSet<String>> {
+        let now = Instant::now();
+        let steady = look.quiet > STEERED && cluster.spec.rebalance != Some(false);
+        let Some(spreading) = &mut memory.spreading else {
+            if !steady || now < memory.spread_next {
+                return None;
+            }
+            let Some(uneven) = look.uneven() else {
+                memory.spread_pause = SPREAD_PAUSE;
+                return None;
+            };
+            let gets = uneven.gets.clone();
+            memory.spreading = Some(Spreading { uneven, began: now, told: false });
+            return Some(gets);
+        };
+        let took = now - spreading.began;
+        // Pods came or went meanwhile.
+        let over = took > STEERED + SHED_SPREAD * 2 || look.step() != Step::Stay;
+        if over {
+            memory.spreading = None;
+            memory.spread_next = now + memory.spread_pause;
+            memory.spread_pause = (memory.spread_pause * 2).min(SPREAD_PAUSE_MAX);
+            return None;
+        }
+        if !spreading.told && took > STEERED {
+            spreading.told = true;
+            let sessions: u64 = spreading.uneven.gives.iter().map(|(_, sessions)| sessions).sum();
+            let note = format!("{sessions} sessions go from fuller nodes to others, so that all have their part.");
+            self.events.cluster(cluster, Note::normal("Rebalanced", &note));
+            for (name, sessions) in &spreading.uneven.gives {
+                let pod = own.iter().find(|pod| pod.name_any() == *name);
+                if let Some(uid) = pod.and_then(|pod| pod.uid()) {
+                    self.links.shed(&uid, *sessions, SHED_SPREAD);
+                }
+            }
+        }
+        Some(spreading.uneven.gets.clone())
+    }
+
+    /// Deletes a pod, which its set makes anew.
+    async fn replace(&self, own: &[Arc<Pod>], name: &str, memory: &mut Memory) {
+        let Some(pod) = own.iter().find(|pod| pod.name_any() == name) else { return };
+        let uid = pod.uid().unwrap_or_default();
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+        let only_it = Preconditions { uid: Some(uid.clone()), resource_version: None };
+        let params = DeleteParams { preconditions: Some(only_it), ..DeleteParams::default() };
+        match timeout(CALL_TIMEOUT, api.delete(name, &params)).await {
+            Ok(Ok(_)) => memory.replaced = Some(uid),
+            Ok(Err(error)) => warn!(name, %error, "The pod was not deleted."),
+            Err(_) => warn!(name, "The pod was not deleted in time."),
+        }
+    }
+
+    fn tell(&self, cluster: &AppSocketsCluster, set: &StatefulSet, look: &Look, step: &Step, memory: &Memory) {
+        let (waiting, message, stalled) = match step {
+            Step::Stay => return self.rollouts.set(&key_of(cluster), None),
+            Step::Wait { gate, message, stalled } => {
+                (Some(gate.name().to_owned()), format!(" It waits: {message}."), *stalled)
+            }
+            Step::Follow | Step::Resize(_) | Step::Replace(_) => (None, String::new(), false),
+        };
+        let (updated, outdated) = (look.updated(), look.outdated());
+        // A set that has not caught up says nothing new of what is waited for.
+        if matches!(step, Step::Follow) && outdated == 0 && self.rollouts.of(&key_of(cluster)).is_none() {
+            return;
+        }
+        let message = match outdated {
+            0 => format!("{updated} pods serve, and {} are wanted.{message}", look.replicas),
+            _ => format!("{updated} pods are of the new revision, and {outdated} are to go.{message}"),
+        };
+        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        let status = RolloutStatus {
+            revision: revision(set).unwrap_or_default().to_owned(),
+            updated: count(updated),
+            outdated: count(outdated),
+            waiting_for: waiting,
+            sessions: memory.sessions_before.map(|sessions| i64::try_from(sessions).unwrap_or(i64::MAX)),
+        };
+        self.rollouts.set(&key_of(cluster), Some(Progress { stalled, message, status }));
+    }
+}
+
+impl Memory {
+    fn new(window: Window, cluster: &AppSocketsCluster) -> Memory {
+        // What an operator before has written.
+        let before = cluster.status.as_ref().and_then(|status| status.rollout.as_ref()?.sessions);
+        Memory {
+            window,
+            seen: Vec::new(),
+            since: Instant::now(),
+            sessions_before: before.and_then(|sessions| sessions.try_into().ok()),
+            replaced: None,
+            spreading: None,
+            spread_next: Instant::now(),
+            spread_pause: SPREAD_PAUSE,
+        }
+    }
+
+    /// Remembers when something has changed.
+    fn notice(&mut self, look: &Look, own: &[Arc<Pod>]) {
+        let there = |uid: &String| own.iter().any(|pod| pod.uid().as_ref() == Some(uid) && !is_leaving(pod));
+        self.replaced.take_if(|uid| !there(uid));
+        let seen = own.iter().zip(&look.pods);
+        let seen: Vec<_> = seen
+            .map(|(pod, seen)| (pod.uid().unwrap_or_default(), seen.phase, seen.current, is_accepting(pod)))
+            .collect();
+        if seen != self.seen {
+            (self.seen, self.since) = (seen, Instant::now());
+        }
+    }
+}
+
+fn window(set: &StatefulSet) -> Option<Window> {
+    let spec = set.spec.as_ref()?;
+    let start = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0);
+    Some(Window { start, replicas: spec.replicas? })
+}
+
+/// That of the pods as the resource says now.
+fn revision(set: &StatefulSet) -> Option<&str> {
+    set.status.as_ref()?.update_revision.as_deref()
+}
+
+fn ordinal(pod: &Pod) -> Option<i32> {
+    pod.metadata.name.as_ref()?.rsplit_once('-')?.1.parse().ok()
+}
+
+fn is_leaving(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+fn is_accepting(pod: &Pod) -> bool {
+    pod.labels().get(ACCEPTING).is_none_or(|accepting| accepting == "true")
+}
+
+fn phase(pod: &Pod) -> Phase {
+    match () {
+        () if is_leaving(pod) => Phase::Leaving,
+        () if pods::is_ready(pod) => Phase::Serving,
+        () if pods::is_live(pod) => Phase::Unready,
+        () => Phase::Starting,
+    }
+}

@@ -1,0 +1,322 @@
+//! Which pods a cluster has, one step after the other (`docs/decisions/0016-rollout.md`).
+//!
+//! The pods of a StatefulSet are a window of ordinals. A rollout moves it up: one more pod of the new revision, then the
+//! lowest goes, which hands its channels over and sends its sessions elsewhere by itself. Everything follows from what is
+//! seen, so an operator that begins again goes on where another one has stopped.
+
+use std::{collections::BTreeSet, time::Duration};
+
+/// What changes of services take to reach every machine.
+pub const STEERED: Duration = Duration::from_secs(2);
+/// How long sessions that were sent elsewhere are waited for.
+const SESSIONS_PATIENCE: Duration = Duration::from_secs(60);
+/// Of a hundred sessions, as many are back at least when the next pod goes.
+const SESSIONS_BACK: u64 = 95;
+/// A pod has too many sessions above so many for a hundred of the mean.
+const UNEVEN: u64 = 110;
+/// The fullest pod has as many sessions at least where they are spread anew.
+const SPREAD_MIN: u64 = 100;
+
+/// The ordinals that pods have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub start: i32,
+    pub replicas: i32,
+}
+
+/// How far a pod has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It does not take clients yet.
+    Starting,
+    Serving,
+    /// It served, and is not ready at the moment.
+    Unready,
+    /// It is being deleted.
+    Leaving,
+}
+
+/// A pod of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub name: String,
+    pub ordinal: i32,
+    /// Whether it is as the cluster's resource says now.
+    pub current: bool,
+    pub phase: Phase,
+    /// Why it does not run, where that is known.
+    pub trouble: Option<String>,
+    /// Whether that does not pass by itself.
+    pub stuck: bool,
+    /// None: nobody knows.
+    pub load: Option<Load>,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub sessions: u64,
+    pub view: u64,
+    pub settled: bool,
+    /// Whether it was said after the last change of pods.
+    pub fresh: bool,
+}
+
+/// What is seen of a cluster.
+#[derive(Clone, Debug)]
+pub struct Look {
+    pub name: String,
+    /// How many pods there ought to be.
+    pub replicas: i32,
+    pub window: Window,
+    /// Whether pods are as the last write demands: those of the window are there, and others are leaving.
+    pub caught_up: bool,
+    pub pods: Vec<Seen>,
+    /// What nodes do not serve that they ought to.
+    pub lagging: Option<String>,
+    /// Since when nothing of pods and of who takes clients has changed.
+    pub quiet: Duration,
+    /// The sessions that there were before the last pod went.
+    pub sessions_before: Option<u64>,
+    /// After so many pods of the new revision somebody has to say that it goes on; None: it goes on.
+    pub pause_after: Option<i32>,
+    /// What is not waited for.
+    pub skip: BTreeSet<Gate>,
+}
+
+/// What a step waits for. Each can be skipped by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gate {
+    /// The pod beyond the wanted number, or another of the new revision, serves.
+    AdditionalPod,
+    /// No other pod is away.
+    PodsReady,
+    /// Somebody says that it goes on.
+    Canary,
+    /// Every node serves what it ought to.
+    Served,
+    /// All nodes are in the same view, and who takes clients is known everywhere.
+    Settled,
+    /// The sessions of the pod before are back.
+    SessionsBack,
+}
+
+impl Gate {
+    pub const ALL: [Gate; 6] =
+        [Gate::AdditionalPod, Gate::PodsReady, Gate::Canary, Gate::Served, Gate::Settled, Gate::SessionsBack];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Gate::AdditionalPod => "AdditionalPod",
+            Gate::PodsReady => "PodsReady",
+            Gate::Canary => "Canary",
+            Gate::Served => "Served",
+            Gate::Settled => "Settled",
+            Gate::SessionsBack => "SessionsBack",
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Everything is as it ought to be.
+    Stay,
+    /// The set has not acted on the last write.
+    Follow,
+    Wait {
+        gate: Gate,
+        message: String,
+        /// Whether it does not come by itself.
+        stalled: bool,
+    },
+    /// The StatefulSet gets these ordinals.
+    Resize(Window),
+    /// The pod is deleted, and comes back as the resource says now.
+    Replace(String),
+}
+
+impl Look {
+    fn ours(&self) -> impl Iterator<Item = &Seen> {
+        let Window { start, replicas } = self.window;
+        self.pods.iter().filter(move |pod| (start..start + replicas).contains(&pod.ordinal))
+    }
+
+    fn serving(&self) -> impl Iterator<Item = &Seen> {
+        self.ours().filter(|pod| pod.phase == Phase::Serving)
+    }
+
+    /// Whether pods are not as the resource says now.
+    pub fn outdated(&self) -> usize {
+        self.ours().filter(|pod| !pod.current).count()
+    }
+
+    pub fn updated(&self) -> usize {
+        self.serving().filter(|pod| pod.current).count()
+    }
+
+    /// On all pods that say how many they have.
+    pub fn sessions(&self) -> u64 {
+        self.pods.iter().filter_map(|pod| pod.load).map(|load| load.sessions).sum()
+    }
+
+    /// The next step.
+    pub fn step(&self) -> Step {
+        if !self.caught_up {
+            return Step::Follow;
+        }
+        let Window { start, replicas } = self.window;
+        let resize = |start, replicas| Step::Resize(Window { start, replicas });
+        // One that serves nobody can go at once: so what never ran is healed by writing what does.
+        let idle = self.ours().filter(|pod| !pod.current && pod.phase == Phase::Starting);
+        if let Some(idle) = idle.last() {
+            return match idle.ordinal == start + replicas - 1 && replicas > self.replicas {
+                true => resize(start, replicas - 1),
+                false => Step::Replace(idle.name.clone()),
+            };
+        }
+        let outdated = self.ours().find(|pod| !pod.current);
+        let wanted = self.replicas + i32::from(outdated.is_some() && self.replicas > 0);
+        if replicas < wanted || self.replicas == 0 && replicas > 0 {
+            return resize(start, wanted);
+        }
+        let goes = match (outdated, self.ours().last()) {
+            (None, Some(last)) if replicas > wanted => last,
+            (Some(outdated), _) => outdated,
+            _ => return Step::Stay,
+        };
+        if goes.phase != Phase::Starting
+            && let Some(wait) = self.gate(goes)
+        {
+            return wait;
+        }
+        match goes.ordinal {
+            lowest if lowest == start && !goes.current => resize(start + 1, replicas - 1),
+            highest if highest == start + replicas - 1 && goes.current => resize(start, replicas - 1),
+            _ => Step::Replace(goes.name.clone()),
+        }
+    }
+
+    /// What the pod that goes next waits for.
+    fn gate(&self, goes: &Seen) -> Option<Step> {
+        let shut = |gate: &Gate| self.shut(*gate, goes);
+        let (gate, (message, stalled)) =
+            Gate::ALL.into_iter().filter_map(|gate| Some((gate, shut(&gate)?))).find(|(gate, _)| !self.skips(*gate))?;
+        Some(Step::Wait { gate, message, stalled })
+    }
+
+    /// Whether it is skipped. Of pods that do not come up, no more than one is gone past.
+    fn skips(&self, gate: Gate) -> bool {
+        let starting = self.ours().filter(|pod| pod.current && pod.phase == Phase::Starting).count();
+        self.skip.contains(&gate) && (gate != Gate::AdditionalPod || starting <= 1)
+    }
+
+    /// Why a gate is shut, and whether it stays so without somebody's help.
+    fn shut(&self, gate: Gate, goes: &Seen) -> Option<(String, bool)> {
+        let others = || self.ours().filter(|pod| pod.ordinal != goes.ordinal);
+        let comes = |message: String| Some((message, false));
+        match gate {
+            Gate::AdditionalPod => {
+                let new = others().find(|pod| pod.current && pod.phase == Phase::Starting)?;
+                let trouble = new.trouble.clone().unwrap_or_else(|| format!("{} starts", new.name));
+                Some((format!("{} is not ready: {trouble}", new.name), new.stuck))
+            }
+            Gate::PodsReady => {
+                let away = self.pods.iter().filter(|pod| pod.ordinal != goes.ordinal || pod.phase == Phase::Leaving);
+                let away = away.into_iter().find(|pod| match pod.phase {
+                    Phase::Serving | Phase::Starting => false,
+                    Phase::Unready | Phase::Leaving => true,
+                })?;
+                comes(match away.phase {
+                    Phase::Leaving => format!("{} hands over its channels and sessions", away.name),
+                    _ => format!("{} is not ready", away.name),
+                })
+            }
+            Gate::Canary => {
+                let pause_after = usize::try_from(self.pause_after?).unwrap_or(0);
+                (!goes.current && self.updated() >= pause_after.max(1)).then(|| {
+                    let say = format!("kubectl appsockets promote {}", self.name);
+                    (format!("{} pods are of the new revision; to go on: {say}", self.updated()), false)
+                })
+            }
+            Gate::Served => self.lagging.clone().and_then(comes),
+            Gate::Settled => {
+                let loads: Option<Vec<_>> = self.serving().map(|pod| pod.load).collect();
+                let settled = loads.is_some_and(|loads| {
+                    let view = loads.first().map(|load| load.view);
+                    loads.iter().all(|load| load.fresh && load.settled && Some(load.view) == view)
+                });
+                if settled && self.quiet >= STEERED {
+                    return None;
+                }
+                comes("the nodes take over each other's channels".to_owned())
+            }
+            Gate::SessionsBack => {
+                let before = self.sessions_before?;
+                let back = self.sessions() * 100 >= before * SESSIONS_BACK || self.quiet >= SESSIONS_PATIENCE;
+                if back { None } else { comes("sessions that were sent elsewhere are not back yet".to_owned()) }
+            }
+        }
+    }
+
+    /// The pods that clients ought to come to: those that stay, and of them those that have fewer than their part, so
+    /// that each client moves once and the end is even.
+    pub fn accepting(&self) -> BTreeSet<&str> {
+        fn names(pods: Vec<&Seen>) -> BTreeSet<&str> {
+            pods.into_iter().map(|pod| &*pod.name).collect()
+        }
+        let serving: Vec<_> = self.serving().collect();
+        let rolls = self.outdated() > 0;
+        let stay: Vec<_> = match rolls {
+            true => serving.iter().copied().filter(|pod| pod.current).collect(),
+            false => {
+                let first_to_go = self.window.start + self.replicas.max(1);
+                serving.iter().copied().filter(|pod| pod.ordinal < first_to_go).collect()
+            }
+        };
+        if stay.is_empty() {
+            return names(serving);
+        }
+        let mean = self.mean();
+        let hungry: Vec<_> =
+            stay.iter().copied().filter(|pod| pod.load.is_none_or(|load| load.sessions < mean)).collect();
+        if rolls && !hungry.is_empty() { names(hungry) } else { names(stay) }
+    }
+
+    /// Sessions that each pod would have, at least one.
+    fn mean(&self) -> u64 {
+        let all = self.sessions().max(self.sessions_before.unwrap_or(0));
+        (all / u64::try_from(self.replicas.max(1)).unwrap_or(1)).max(1)
+    }
+
+    /// The pods that ought to get sessions of others, where they are uneven while nothing else happens, and how many
+    /// sessions each of the others gives away.
+    pub fn uneven(&self) -> Option<Uneven> {
+        let pods: Vec<_> = self.serving().collect();
+        let loads: Option<Vec<_>> = pods.iter().map(|pod| pod.load).collect();
+        let loads = loads.filter(|loads| loads.len() == usize::try_from(self.replicas).unwrap_or(0))?;
+        let (mean, most) = (self.mean(), loads.iter().map(|load| load.sessions).max()?);
+        if most < SPREAD_MIN || most * 100 <= mean * UNEVEN || self.step() != Step::Stay {
+            return None;
+        }
+        let mut uneven = Uneven::default();
+        for (pod, load) in pods.iter().zip(loads) {
+            if load.sessions < mean {
+                uneven.gets.insert(pod.name.clone());
+            } else if load.sessions > mean {
+                uneven.gives.push((pod.name.clone(), load.sessions - mean));
+            }
+        }
+        Some(uneven)
+    }
+}
+
+/// How sessions are to be spread anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uneven {
+    pub gets: BTreeSet<String>,
+    pub gives: Vec<(String, u64)>,
+}
+
+#[cfg(test)]
+mod tests;

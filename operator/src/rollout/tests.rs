@@ -1,0 +1,165 @@
+use std::time::Duration;
+
+use super::{Gate, Load, Look, Phase, Seen, Step, Window};
+
+/// Pods from a letter each: capital ones are as the resource says now. s: serves, t: starts, b: can't start, u: is not
+/// ready, l: leaves.
+fn look(replicas: i32, start: i32, pods: &str, sessions: &[u64]) -> Look {
+    let seen = |(place, letter): (usize, char)| {
+        let phase = match letter.to_ascii_lowercase() {
+            's' => Phase::Serving,
+            'u' => Phase::Unready,
+            'l' => Phase::Leaving,
+            _ => Phase::Starting,
+        };
+        let ordinal = start + place as i32;
+        let load = (phase == Phase::Serving).then(|| Load {
+            sessions: sessions.get(place).copied().unwrap_or(0),
+            view: 7,
+            settled: true,
+            fresh: true,
+        });
+        let stuck = letter.eq_ignore_ascii_case(&'b');
+        Seen {
+            name: format!("main-{ordinal}"),
+            ordinal,
+            current: letter.is_ascii_uppercase(),
+            phase,
+            trouble: stuck.then(|| "ImagePullBackOff".to_owned()),
+            stuck,
+            load,
+        }
+    };
+    Look {
+        name: "main".to_owned(),
+        replicas,
+        window: Window { start, replicas: pods.len() as i32 },
+        caught_up: true,
+        pods: pods.chars().enumerate().map(seen).collect(),
+        lagging: None,
+        quiet: Duration::from_secs(5),
+        sessions_before: None,
+        pause_after: None,
+        skip: Default::default(),
+    }
+}
+
+fn resize(start: i32, replicas: i32) -> Step {
+    Step::Resize(Window { start, replicas })
+}
+
+fn gate(look: &Look) -> (Gate, bool) {
+    match look.step() {
+        Step::Wait { gate, stalled, .. } => (gate, stalled),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_window_moves_up_until_all_are_new() {
+    let mut steps = Vec::new();
+    let (mut start, mut pods) = (0, "sss".to_owned());
+    while let Step::Resize(window) = look(3, start, &pods, &[]).step() {
+        steps.push((window.start, window.replicas));
+        pods.drain(..(window.start - start) as usize);
+        start = window.start;
+        pods.truncate(window.replicas as usize);
+        pods.extend((pods.len()..window.replicas as usize).map(|_| 'S'));
+    }
+    assert_eq!(steps, [(0, 4), (1, 3), (1, 4), (2, 3), (2, 4), (3, 3)]);
+    assert_eq!((pods.as_str(), look(3, 3, "SSS", &[]).step()), ("SSS", Step::Stay));
+}
+
+#[test]
+fn a_step_waits_for_what_it_must() {
+    let rolling = || look(3, 0, "sssS", &[100, 100, 100, 0]);
+    assert_eq!(rolling().step(), resize(1, 3));
+    assert_eq!(gate(&look(3, 0, "sssT", &[])), (Gate::AdditionalPod, false));
+    assert_eq!(gate(&look(3, 0, "sssB", &[])), (Gate::AdditionalPod, true), "it has to be said");
+    assert_eq!(gate(&look(3, 0, "susS", &[])), (Gate::PodsReady, false));
+    assert_eq!(gate(&look(3, 0, "slsS", &[])), (Gate::PodsReady, false));
+    assert_eq!(gate(&Look { lagging: Some("1 of 4".to_owned()), ..rolling() }), (Gate::Served, false));
+    assert_eq!(gate(&Look { quiet: Duration::from_secs(1), ..rolling() }), (Gate::Settled, false));
+    let change = |change: fn(&mut Load)| {
+        let mut look = rolling();
+        change(look.pods[2].load.as_mut().unwrap());
+        gate(&look)
+    };
+    assert_eq!(change(|load| load.view = 6), (Gate::Settled, false));
+    assert_eq!(change(|load| load.settled = false), (Gate::Settled, false));
+    assert_eq!(change(|load| load.fresh = false), (Gate::Settled, false));
+    assert_eq!(gate(&Look { sessions_before: Some(400), ..rolling() }), (Gate::SessionsBack, false));
+    let patient = Look { sessions_before: Some(400), quiet: Duration::from_secs(60), ..rolling() };
+    assert_eq!(patient.step(), resize(1, 3), "some clients do not come back");
+    assert_eq!(Look { caught_up: false, ..rolling() }.step(), Step::Follow);
+}
+
+#[test]
+fn a_gate_can_be_skipped_by_its_name() {
+    let mut look = look(3, 0, "sssT", &[]);
+    look.skip.insert(Gate::AdditionalPod);
+    assert_eq!(look.step(), resize(1, 3));
+    let mut more = self::look(3, 1, "ssTT", &[]);
+    more.skip.insert(Gate::AdditionalPod);
+    assert_eq!(gate(&more), (Gate::AdditionalPod, false), "one pod at a time is gone past");
+    let mut away = self::look(3, 0, "susS", &[]);
+    away.skip.insert(Gate::PodsReady);
+    assert_eq!(away.step(), resize(1, 3));
+}
+
+#[test]
+fn a_canary_waits_for_somebody() {
+    let canary = |start, pods| Look { pause_after: Some(1), ..look(3, start, pods, &[]) };
+    assert_eq!(canary(0, "sss").step(), resize(0, 4));
+    assert_eq!(gate(&canary(0, "sssS")), (Gate::Canary, false));
+    assert_eq!(Look { pause_after: Some(2), ..look(3, 0, "sssS", &[]) }.step(), resize(1, 3));
+    assert_eq!(gate(&Look { pause_after: Some(2), ..look(3, 1, "ssSS", &[]) }), (Gate::Canary, false));
+}
+
+#[test]
+fn what_never_ran_is_replaced_without_waiting() {
+    assert_eq!(look(3, 0, "SSSb", &[]).step(), resize(0, 3), "the bad image was taken back");
+    assert_eq!(look(3, 0, "bbb", &[]).step(), Step::Replace("main-2".to_owned()));
+    assert_eq!(look(3, 0, "sbs", &[]).step(), Step::Replace("main-1".to_owned()));
+}
+
+#[test]
+fn a_revision_that_comes_back_keeps_its_pods() {
+    // Half way, the old revision is wanted again.
+    assert_eq!(look(3, 1, "SSs", &[]).step(), resize(1, 4));
+    assert_eq!(look(3, 1, "SSsS", &[]).step(), Step::Replace("main-3".to_owned()));
+    assert_eq!(look(3, 1, "SSSS", &[]).step(), resize(1, 3));
+}
+
+#[test]
+fn scaling_takes_one_away_at_a_time_and_adds_all_at_once() {
+    assert_eq!(look(5, 2, "SSS", &[]).step(), resize(2, 5));
+    assert_eq!(look(2, 2, "SSSSS", &[]).step(), resize(2, 4));
+    assert_eq!(gate(&look(2, 2, "SSSSL", &[])), (Gate::PodsReady, false));
+    assert_eq!(look(2, 2, "SSTT", &[]).step(), resize(2, 3), "it serves nobody");
+    assert_eq!(look(0, 2, "SSS", &[]).step(), resize(2, 0));
+    assert_eq!(look(0, 2, "sss", &[]).step(), resize(2, 0));
+    assert_eq!(look(2, 0, "ssss", &[]).step(), resize(1, 3), "what is old goes first");
+}
+
+#[test]
+fn clients_come_to_pods_that_stay_and_have_less_than_their_part() {
+    let accepting = |look: Look| look.accepting().iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    assert_eq!(accepting(look(3, 0, "SSS", &[900, 0, 0])), ["main-0", "main-1", "main-2"]);
+    assert_eq!(accepting(look(3, 0, "sssT", &[100, 100, 100, 0])), ["main-0", "main-1", "main-2"]);
+    assert_eq!(accepting(look(3, 0, "sssS", &[100, 100, 100, 0])), ["main-3"]);
+    assert_eq!(accepting(look(3, 1, "ssSS", &[100, 100, 100, 0])), ["main-4"], "main-3 has its part");
+    assert_eq!(accepting(look(3, 1, "ssS", &[100, 100, 100])), ["main-3"], "there is no better one");
+    assert_eq!(accepting(look(2, 0, "SSSS", &[10, 10, 10, 10])), ["main-0", "main-1"], "the others will go");
+}
+
+#[test]
+fn sessions_are_spread_anew_where_they_are_uneven_and_nothing_else_happens() {
+    let uneven = look(3, 0, "SSS", &[400, 500, 0]).uneven().unwrap();
+    assert_eq!(uneven.gets.into_iter().collect::<Vec<_>>(), ["main-2"]);
+    assert_eq!(uneven.gives, [("main-0".to_owned(), 100), ("main-1".to_owned(), 200)]);
+    assert_eq!(look(3, 0, "SSS", &[105, 100, 95]).uneven(), None);
+    assert_eq!(look(3, 0, "SSS", &[9, 0, 0]).uneven(), None, "so few are not worth it");
+    assert_eq!(look(3, 0, "SST", &[400, 500, 0]).uneven(), None);
+    assert_eq!(look(3, 0, "sssS", &[400, 500, 0, 0]).uneven(), None);
+}
