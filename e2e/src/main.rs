@@ -57,8 +57,12 @@ enum What {
     Failures,
     /// Many hubs.
     Scale,
+    /// What replaces pods, and what does not.
+    Rollout,
     /// Nothing is written while nothing happens.
     Idle,
+    /// Everything can be deleted in any order. Nothing is left afterwards.
+    Deletion,
 }
 
 fn main() -> ExitCode {
@@ -138,12 +142,20 @@ async fn checks(
         checks::failures::run(kubernetes, place, smoke).await?;
         *passed += 1;
     }
+    if smoke || all || what == What::Rollout {
+        checks::rollout::run(kubernetes, smoke).await?;
+        *passed += 1;
+    }
     if all || what == What::Scale {
         checks::scale::run(kubernetes, arguments.hubs).await?;
         *passed += 1;
     }
     if all || what == What::Idle {
         checks::idle::run(kubernetes, place).await?;
+        *passed += 1;
+    }
+    if all || what == What::Deletion {
+        checks::deletion::run(kubernetes).await?;
         *passed += 1;
     }
     Ok(())

@@ -53,12 +53,16 @@ pub struct Problem {
 /// Of which clusters the objects are not what they ought to be.
 pub type Problems = Told<Problem>;
 
+/// Of which generation of a cluster the objects are all there, and what follows from them is known.
+pub type Made = Told<i64>;
+
 /// Applies what clusters are made of, for ever.
 pub struct Applying {
     pub client: Client,
     pub watched: Arc<Watched>,
     pub decided: watch::Receiver<Arc<Decided>>,
     pub problems: Arc<Problems>,
+    pub made: Arc<Made>,
     pub rolling: Rolling,
     pub events: Events,
     /// By the uid of the cluster and the object: a cluster that is made anew has written nothing yet.
@@ -85,6 +89,7 @@ impl Applying {
             self.rolling.forget_others(&uids);
             let keys = clusters().map(key_of).collect();
             self.problems.forget_others(&keys);
+            self.made.forget_others(&keys);
             self.rolling.rollouts.forget_others(&keys);
             let mut look = LOOK;
             for cluster in clusters() {
@@ -121,7 +126,7 @@ impl Applying {
             let key = (cluster.uid().unwrap_or_default(), id(&**set));
             self.applied.get(&key).is_some_and(|applied| applied.version > version(&**set))
         });
-        let window = self.rolling.window(cluster, set.as_deref(), behind, decided).await;
+        let (window, is_over) = self.rolling.window(cluster, set.as_deref(), behind, decided).await;
         let Children { account, size, nodes, clients, budget, stateful_set } =
             children(cluster, window, set.as_deref());
         self.ensure(cluster, &watched.accounts, account).await?;
@@ -130,7 +135,12 @@ impl Applying {
         self.ensure(cluster, &watched.services, clients).await?;
         self.ensure(cluster, &watched.budgets, budget).await?;
         // Last, so that no pod begins before what it needs is there.
-        self.ensure(cluster, &watched.stateful_sets, stateful_set).await
+        let changed = self.ensure(cluster, &watched.stateful_sets, stateful_set).await?;
+        // What follows from a set that was just changed is not known yet.
+        if is_over && !changed {
+            self.made.set(&key_of(cluster), cluster.metadata.generation);
+        }
+        Ok(())
     }
 
     /// Makes the Secrets that lack. What is there is never changed: nodes run by it.
@@ -189,8 +199,8 @@ impl Applying {
         }
     }
 
-    /// Makes an object what it ought to be, if it is not known to be that already.
-    async fn ensure<K>(&mut self, cluster: &AppSocketsCluster, store: &Store<K>, wanted: K) -> Result<(), Problem>
+    /// Makes an object what it ought to be, if it is not known to be that already, and tells whether that changed it.
+    async fn ensure<K>(&mut self, cluster: &AppSocketsCluster, store: &Store<K>, wanted: K) -> Result<bool, Problem>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Serialize
@@ -218,7 +228,7 @@ impl Applying {
         };
         let applied = self.applied.get(&key);
         if applied.is_some_and(|applied| applied.wanted == json) && !drifted {
-            return Ok(());
+            return Ok(false);
         }
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         if applied.is_none() {
@@ -241,7 +251,7 @@ impl Applying {
             info!("The {id} is applied.");
         }
         self.applied.insert(key, Applied { wanted: json, version: version(&written), seen: false });
-        Ok(())
+        Ok(is_gone || changed)
     }
 }
 

@@ -7,7 +7,7 @@ use kube::{ResourceExt, api::ApiResource, runtime::reflector::ObjectRef};
 use serde_json::json;
 
 use crate::{
-    apply::Problems,
+    apply::{Made, Problems},
     children::{CLUSTER_LABEL, selector},
     decide::Decided,
     link::Links,
@@ -27,6 +27,7 @@ pub struct Look<'a> {
     pub watched: &'a Watched,
     pub links: &'a Links,
     pub problems: &'a Problems,
+    pub made: &'a Made,
     pub rollouts: &'a Rollouts,
 }
 
@@ -87,11 +88,12 @@ impl Look<'_> {
                 false => Outcome::InProgress { reason: "RollingOut", message: message.clone() },
             };
         }
+        let made = self.made.of(key) == Some(cluster.metadata.generation.unwrap_or(0));
         let applied = self.watched.stateful_sets.get(&ObjectRef::new(&key.1).within(&key.0));
         let wanted = usize::try_from(cluster.spec.replicas).unwrap_or(0);
         let replicas =
             applied.and_then(|set| set.spec.as_ref()?.replicas).and_then(|replicas| replicas.try_into().ok());
-        if replicas != Some(wanted) || ready != wanted {
+        if !made && !cluster.spec.paused || replicas != Some(wanted) || ready != wanted {
             let mut message = format!("{ready} of {wanted} nodes are ready.");
             if let Some(trouble) = trouble {
                 message += &format!(" {trouble}");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
 use appsockets_operator::{
-    apply::{Applying, Problems},
+    apply::{Applying, Made, Problems},
     decide,
     events::Events,
     lease::Lease,
@@ -116,7 +116,7 @@ async fn act(
     let (events, writing_events) = Events::new(client.clone(), name, metrics.clone());
     let links = Arc::new(Links::new(decisions.clone(), lease.clone(), events.clone(), metrics.clone()));
     let problems = Arc::new(Problems::default());
-    let rollouts = Arc::new(Rollouts::default());
+    let (made, rollouts) = (Arc::new(Made::default()), Arc::new(Rollouts::default()));
     let rolling = Rolling {
         client: client.clone(),
         watched: watched.clone(),
@@ -130,6 +130,7 @@ async fn act(
         watched: watched.clone(),
         decided: decisions.clone(),
         problems: problems.clone(),
+        made: made.clone(),
         rolling,
         events: events.clone(),
         applied: BTreeMap::new(),
@@ -140,6 +141,7 @@ async fn act(
         decided: decisions,
         links: links.clone(),
         problems,
+        made,
         rollouts,
         events,
         metrics,

@@ -92,18 +92,18 @@ impl Rolling {
     }
 
     /// Moves the pods of a cluster on by a step, and gives the ordinals that they are to have. `behind`: whether what is
-    /// known of the StatefulSet is older than what was written of it.
+    /// known of the StatefulSet is older than what was written of it. Also tells whether nothing is left to be done.
     pub async fn window(
         &mut self,
         cluster: &AppSocketsCluster,
         set: Option<&StatefulSet>,
         behind: bool,
         decided: &Decided,
-    ) -> Window {
+    ) -> (Window, bool) {
         let key = key_of(cluster);
         let Some((set, window)) = set.and_then(|set| Some((set, window(set)?))) else {
             self.rollouts.set(&key, None);
-            return Window { start: 0, replicas: cluster.spec.replicas };
+            return (Window { start: 0, replicas: cluster.spec.replicas }, false);
         };
         let own = self.pods(cluster);
         let uid = cluster.uid().unwrap_or_default();
@@ -144,7 +144,7 @@ impl Rolling {
         };
         self.tell(cluster, set, &look, &step, &memory);
         self.memory.insert(uid, memory);
-        next
+        (next, step == Step::Stay)
     }
 
     /// Whether there is something to look at again soon.
@@ -318,7 +318,7 @@ impl Rolling {
         let (waiting, message, stalled) = match step {
             Step::Stay => return self.rollouts.set(&key_of(cluster), None),
             Step::Wait { gate, message, stalled } => {
-                (Some(gate.name().to_owned()), format!(" It waits: {message}."), *stalled)
+                (Some(gate.name().to_owned()), format!(" It waits: {}.", message.trim_end_matches('.')), *stalled)
             }
             Step::Follow | Step::Resize(_) | Step::Replace(_) => (None, String::new(), false),
         };
@@ -328,8 +328,8 @@ impl Rolling {
             return;
         }
         let message = match outdated {
-            0 => format!("{updated} pods serve, and {} are wanted.{message}", look.replicas),
-            _ => format!("{updated} pods are of the new revision, and {outdated} are to go.{message}"),
+            0 => format!("Pods that serve: {updated}, wanted: {}.{message}", look.replicas),
+            _ => format!("Pods of the new revision: {updated}, old ones: {outdated}.{message}"),
         };
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         let status = RolloutStatus {

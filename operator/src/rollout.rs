@@ -183,7 +183,7 @@ impl Look {
         let goes = match (outdated, self.ours().last()) {
             (None, Some(last)) if replicas > wanted => last,
             (Some(outdated), _) => outdated,
-            _ => return Step::Stay,
+            _ => return self.leaving().unwrap_or(Step::Stay),
         };
         if goes.phase != Phase::Starting
             && let Some(wait) = self.gate(goes)
@@ -195,6 +195,12 @@ impl Look {
             highest if highest == start + replicas - 1 && goes.current => resize(start, replicas - 1),
             _ => Step::Replace(goes.name.clone()),
         }
+    }
+
+    /// It is over when the last one is gone.
+    fn leaving(&self) -> Option<Step> {
+        let leaving = self.pods.iter().find(|pod| pod.phase == Phase::Leaving)?;
+        Some(Step::Wait { gate: Gate::PodsReady, message: leaves(leaving), stalled: false })
     }
 
     /// What the pod that goes next waits for.
@@ -218,8 +224,7 @@ impl Look {
         match gate {
             Gate::AdditionalPod => {
                 let new = others().find(|pod| pod.current && pod.phase == Phase::Starting)?;
-                let trouble = new.trouble.clone().unwrap_or_else(|| format!("{} starts", new.name));
-                Some((format!("{} is not ready: {trouble}", new.name), new.stuck))
+                Some((new.trouble.clone().unwrap_or_else(|| format!("{} starts", new.name)), new.stuck))
             }
             Gate::PodsReady => {
                 let away = self.pods.iter().filter(|pod| pod.ordinal != goes.ordinal || pod.phase == Phase::Leaving);
@@ -228,7 +233,7 @@ impl Look {
                     Phase::Unready | Phase::Leaving => true,
                 })?;
                 comes(match away.phase {
-                    Phase::Leaving => format!("{} hands over its channels and sessions", away.name),
+                    Phase::Leaving => leaves(away),
                     _ => format!("{} is not ready", away.name),
                 })
             }
@@ -236,7 +241,7 @@ impl Look {
                 let pause_after = usize::try_from(self.pause_after?).unwrap_or(0);
                 (!goes.current && self.updated() >= pause_after.max(1)).then(|| {
                     let say = format!("kubectl appsockets promote {}", self.name);
-                    (format!("{} pods are of the new revision; to go on: {say}", self.updated()), false)
+                    (format!("somebody is to look at the new pods, and then to say: {say}"), false)
                 })
             }
             Gate::Served => self.lagging.clone().and_then(comes),
@@ -309,6 +314,10 @@ impl Look {
         }
         Some(uneven)
     }
+}
+
+fn leaves(pod: &Seen) -> String {
+    format!("{} hands over its channels and sessions", pod.name)
 }
 
 /// How sessions are to be spread anew.

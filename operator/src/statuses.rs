@@ -25,7 +25,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    apply::{MANAGER, Problems},
+    apply::{MANAGER, Made, Problems},
     cluster_status,
     decide::Decided,
     events::{Events, Note},
@@ -60,6 +60,7 @@ pub struct Statuses {
     pub decided: watch::Receiver<Arc<Decided>>,
     pub links: Arc<Links>,
     pub problems: Arc<Problems>,
+    pub made: Arc<Made>,
     pub rollouts: Arc<Rollouts>,
     pub events: Events,
     pub metrics: Metrics,
@@ -100,9 +101,9 @@ struct Write {
 impl Statuses {
     pub async fn run(mut self) {
         let (nodes, problems) = (self.links.changed.subscribe(), self.problems.changed.subscribe());
-        let rollouts = self.rollouts.changed.subscribe();
+        let (made, rollouts) = (self.made.changed.subscribe(), self.rollouts.changed.subscribe());
         let mut signals =
-            [nodes, problems, rollouts, self.watched.world.subscribe(), self.watched.children.subscribe()];
+            [nodes, problems, made, rollouts, self.watched.world.subscribe(), self.watched.children.subscribe()];
         self.watched.listed().await;
         loop {
             let decided = self.decided.borrow_and_update().clone();
@@ -114,11 +115,12 @@ impl Statuses {
                 self.write(writes).await;
                 continue;
             }
-            let [nodes, problems, rollouts, world, children] = &mut signals;
+            let [nodes, problems, made, rollouts, world, children] = &mut signals;
             tokio::select! {
                 changed = self.decided.changed() => if changed.is_err() { return },
                 _ = nodes.changed() => {}
                 _ = problems.changed() => {}
+                _ = made.changed() => {}
                 _ = rollouts.changed() => {}
                 _ = world.changed() => {}
                 _ = children.changed() => {}
@@ -133,13 +135,14 @@ impl Statuses {
     fn writes(&mut self, decided: &Decided) -> (Vec<Write>, Option<Instant>) {
         let nodes = self.nodes();
         let (watched, links) = (self.watched.clone(), self.links.clone());
-        let (problems, rollouts) = (self.problems.clone(), self.rollouts.clone());
+        let (problems, made, rollouts) = (self.problems.clone(), self.made.clone(), self.rollouts.clone());
         let look = cluster_status::Look {
             decided,
             nodes: &nodes,
             watched: &watched,
             links: &links,
             problems: &problems,
+            made: &made,
             rollouts: &rollouts,
         };
         let subjects = subjects(&look);

@@ -15,12 +15,16 @@ use crate::{
 pub struct Options {
     #[command(flatten)]
     consent: Consent,
-    /// What is shown: all, smoke, quickstart, refused, changes, tenants, failures, scale or idle
+    /// What is shown: all, smoke, quickstart, refused, changes, tenants, failures, rollout, scale, idle or
+    /// deletion
     #[arg(default_value = "all")]
     what: String,
     /// The quickstart, and a few of the others with smaller figures
     #[arg(long)]
     smoke: bool,
+    /// Images of the programs as tests build them, which are there sooner and run slower; the smoke test takes them
+    #[arg(long)]
+    debug: bool,
     /// Runs in the cluster of this context, which has to have the images; refused where AppSockets is already
     #[arg(long)]
     context: Option<String>,
@@ -41,8 +45,7 @@ pub fn run(options: &Options) -> Result<()> {
     // What other tools conclude from what resources are told.
     process::run(&mut process::program("go", ["test", "-C", "e2e/kstatus", "./..."]))?;
     let images = root::target().join("images");
-    // Where only is shown that it works, what the tests have built will do.
-    image::make(&images, if options.smoke { Profile::Debug } else { Profile::Release })?;
+    image::make(&images, if options.smoke || options.debug { Profile::Debug } else { Profile::Release })?;
     let mut suite = process::cargo(["run", "--quiet", "--package", "appsockets-e2e", "--"]);
     suite.arg(if options.smoke { "smoke" } else { &options.what });
     suite.arg("--images").arg(&images).arg("--cache").arg(cache()?);

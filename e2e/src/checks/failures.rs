@@ -70,7 +70,7 @@ async fn drift(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
 }
 
 /// The pod that holds the lease.
-async fn leader(kubernetes: &Kubernetes<'_>) -> anyhow::Result<String> {
+pub async fn leader(kubernetes: &Kubernetes<'_>) -> anyhow::Result<String> {
     let api: Api<Lease> = Api::namespaced(kubernetes.client.clone(), SYSTEM);
     let holder = api.get("appsockets-operator").await?.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
     let (pod, _) = holder.rsplit_once('_').with_context(|| format!("nobody holds the lease: {holder:?}"))?;

@@ -1,10 +1,12 @@
 //! What is shown.
 
 pub mod changes;
+pub mod deletion;
 pub mod failures;
 pub mod idle;
 pub mod quickstart;
 pub mod refused;
+pub mod rollout;
 pub mod scale;
 pub mod tenants;
 

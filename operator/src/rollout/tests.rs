@@ -68,6 +68,9 @@ fn the_window_moves_up_until_all_are_new() {
     }
     assert_eq!(steps, [(0, 4), (1, 3), (1, 4), (2, 3), (2, 4), (3, 3)]);
     assert_eq!((pods.as_str(), look(3, 3, "SSS", &[]).step()), ("SSS", Step::Stay));
+    let mut last = look(3, 2, "lSSS", &[]);
+    last.window = Window { start: 3, replicas: 3 };
+    assert_eq!(gate(&last), (Gate::PodsReady, false), "it is over when the last one is gone");
 }
 
 #[test]
