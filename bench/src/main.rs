@@ -85,6 +85,11 @@ enum Command {
         #[command(flatten)]
         options: chaos::Options,
     },
+    /// The load of `chaos` alone, beside nodes that others start and stop
+    Load {
+        #[command(flatten)]
+        options: chaos::remote::Options,
+    },
     /// One measurement of the core; started by its benchmark
     #[command(hide = true)]
     CoreOnce { spread: machines::Spread },
@@ -128,6 +133,7 @@ fn main() -> anyhow::Result<()> {
         Command::Echo => links::echo(),
         Command::Abuse { options } => abuse::run(&options),
         Command::Chaos { options } => chaos::run(&options),
+        Command::Load { options } => chaos::remote::run(&options),
         Command::CoreOnce { spread } => machines::run_once(spread),
         Command::Raw { batch } => raw::serve(batch),
     }

@@ -36,6 +36,9 @@ struct Arguments {
     /// How many hubs there are where scale is shown.
     #[arg(long, default_value_t = 1000)]
     hubs: usize,
+    /// How many sessions there are while pods are replaced.
+    #[arg(long, default_value_t = 3000)]
+    sessions: usize,
 }
 
 /// What is shown.
@@ -57,6 +60,8 @@ enum What {
     Failures,
     /// Many hubs.
     Scale,
+    /// What clients notice of pods that are replaced.
+    Upgrade,
     /// What replaces pods, and what does not.
     Rollout,
     /// Nothing is written while nothing happens.
@@ -140,6 +145,10 @@ async fn checks(
     }
     if smoke || all || what == What::Failures {
         checks::failures::run(kubernetes, place, smoke).await?;
+        *passed += 1;
+    }
+    if all || what == What::Upgrade {
+        checks::upgrade::run(kubernetes, arguments.sessions).await?;
         *passed += 1;
     }
     if smoke || all || what == What::Rollout {

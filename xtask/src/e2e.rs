@@ -15,7 +15,7 @@ use crate::{
 pub struct Options {
     #[command(flatten)]
     consent: Consent,
-    /// What is shown: all, smoke, quickstart, refused, changes, tenants, failures, rollout, scale, idle or
+    /// What is shown: all, smoke, quickstart, refused, changes, tenants, failures, upgrade, rollout, scale, idle or
     /// deletion
     #[arg(default_value = "all")]
     what: String,
@@ -45,7 +45,9 @@ pub fn run(options: &Options) -> Result<()> {
     // What other tools conclude from what resources are told.
     process::run(&mut process::program("go", ["test", "-C", "e2e/kstatus", "./..."]))?;
     let images = root::target().join("images");
-    image::make(&images, if options.smoke || options.debug { Profile::Debug } else { Profile::Release })?;
+    let profile = if options.smoke || options.debug { Profile::Debug } else { Profile::Release };
+    let [node, operator] = image::PROGRAMS;
+    image::make(&images, profile, &[node, operator, image::LOAD])?;
     let mut suite = process::cargo(["run", "--quiet", "--package", "appsockets-e2e", "--"]);
     suite.arg(if options.smoke { "smoke" } else { &options.what });
     suite.arg("--images").arg(&images).arg("--cache").arg(cache()?);

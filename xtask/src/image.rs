@@ -14,6 +14,8 @@ use crate::{Consent, needs, process, root};
 
 /// The programs, each in an image of its own.
 pub const PROGRAMS: [&str; 2] = ["appsockets-node", "appsockets-operator"];
+/// What the suite on Kubernetes runs there as well.
+pub const LOAD: &str = "appsockets-bench";
 
 #[derive(Args)]
 pub struct Options {
@@ -27,7 +29,7 @@ pub struct Options {
 /// Builds the programs, makes their images, and says where they are.
 pub fn run(options: &Options) -> Result<()> {
     needs::ensure(&[needs::C_COMPILER, needs::BUILDAH], &options.consent)?;
-    for archive in make(&root::root().join(&options.output), Profile::Release)? {
+    for archive in make(&root::root().join(&options.output), Profile::Release, &PROGRAMS)? {
         println!("{}", archive.display());
     }
     Ok(())
@@ -43,19 +45,19 @@ pub enum Profile {
 }
 
 /// An archive for each program, in a folder.
-pub fn make(folder: &Path, profile: Profile) -> Result<Vec<PathBuf>> {
+pub fn make(folder: &Path, profile: Profile, programs: &[&str]) -> Result<Vec<PathBuf>> {
     let mut build = process::cargo(["build", "--locked"]);
     match profile {
         Profile::Release => {
             build.arg("--release");
-            build.args(PROGRAMS.iter().flat_map(|program| ["--package", program]));
+            build.args(programs.iter().flat_map(|program| ["--package", program]));
         }
         // Of the whole workspace, since the features of a few packages alone would be others.
         Profile::Debug => drop(build.args(["--workspace", "--bins"])),
     }
     process::run(&mut build)?;
     fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
-    PROGRAMS.iter().map(|program| image(program, profile, folder)).collect()
+    programs.iter().map(|program| image(program, profile, folder)).collect()
 }
 
 /// The name that an image has everywhere.

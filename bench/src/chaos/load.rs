@@ -14,8 +14,6 @@ use appsockets_client::{Client, Event, Options, Publish};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 
-use super::HUB;
-
 /// How much load there is.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
@@ -69,7 +67,8 @@ pub struct Subscriber {
     pub leaves: u64,
     pub joins: u64,
     pub ended: Option<String>,
-    begun: bool,
+    /// How often it connected, or found its connection anew.
+    connected: u64,
     /// What it heard, to be told if something is missing.
     story: Vec<(u64, String)>,
 }
@@ -92,6 +91,8 @@ pub struct Outcome {
     pub leaves: u64,
     pub joins: u64,
     pub ended: u64,
+    /// How often subscribers connected again.
+    pub reconnects: u64,
     /// For each subscriber the longest time without a message, beyond the rhythm, in milliseconds.
     pub gaps_ms: Vec<f64>,
     /// For each publish the time until its acknowledgement, in milliseconds.
@@ -100,7 +101,7 @@ pub struct Outcome {
 
 impl Load {
     /// Connects everybody, spread over the nodes, and returns when all are subscribed.
-    pub fn begin(size: Size, urls: &[String]) -> Result<Load> {
+    pub fn begin(size: Size, hub: &str, urls: &[String]) -> Result<Load> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let _entered = runtime.enter();
         let begin = Instant::now();
@@ -118,14 +119,16 @@ impl Load {
             let publisher = index % size.publishers;
             let subscriber = Arc::new(Mutex::new(Subscriber { publisher, ..Subscriber::default() }));
             load.subscribers.push(subscriber.clone());
-            let client = Client::connect(options(urls, index))?;
+            let client = Client::connect(options(hub, urls, index))?;
             load.clients.push(client.clone());
             load.runtime.spawn(hear(client, subscriber, begin));
         }
-        load.until("all have subscribed", |load| load.subscribers.iter().all(|subscriber| lock(subscriber).begun))?;
+        load.until("all have subscribed", |load| {
+            load.subscribers.iter().all(|subscriber| lock(subscriber).connected > 0)
+        })?;
         load.forget_presence();
         for (index, publisher) in load.publishers.iter().enumerate() {
-            let client = Client::connect(Options { in_flight: 1, queue: 10_000, ..options(urls, index) })?;
+            let client = Client::connect(Options { in_flight: 1, queue: 10_000, ..options(hub, urls, index) })?;
             let speaking = speak(client, index, publisher.clone(), load.going.clone(), size, begin);
             load.runtime.spawn(speaking);
         }
@@ -219,7 +222,8 @@ impl Load {
         }
     }
 
-    fn outcome(&self) -> Outcome {
+    /// What has happened so far; what is under way counts as lost.
+    pub fn outcome(&self) -> Outcome {
         let (lost, lost_untold) = self.missing();
         let mut outcome = Outcome { lost, lost_untold, ..Outcome::default() };
         for publisher in &self.publishers {
@@ -238,6 +242,7 @@ impl Load {
             outcome.told += subscriber.told;
             outcome.leaves += subscriber.leaves;
             outcome.joins += subscriber.joins;
+            outcome.reconnects += subscriber.connected.saturating_sub(1);
             outcome.ended += u64::from(subscriber.ended.is_some());
             let gap_ms = subscriber.gap_us as f64 / 1000.0 - self.size.rhythm.as_secs_f64() * 1000.0;
             outcome.gaps_ms.push(gap_ms.max(0.0));
@@ -261,7 +266,7 @@ pub fn channel(index: usize) -> String {
 }
 
 /// Everybody knows all nodes and begins at another.
-fn options(urls: &[String], index: usize) -> Options {
+fn options(hub: &str, urls: &[String], index: usize) -> Options {
     let mut urls = urls.to_vec();
     let at = index % urls.len();
     urls.rotate_left(at);
@@ -270,7 +275,7 @@ fn options(urls: &[String], index: usize) -> Options {
         backoff_first: Duration::from_millis(100),
         backoff_max: Duration::from_secs(1),
         attempts: ATTEMPTS,
-        ..Options::new(&urls[0], HUB)
+        ..Options::new(&urls[0], hub)
     }
 }
 
@@ -350,7 +355,7 @@ impl Subscriber {
             Event::Position(position) => {
                 self.in_epoch(&position.channel_serial);
                 self.told += u64::from(position.recovered == Some(false));
-                self.begun = true;
+                self.connected += 1;
             }
             Event::Message(message) => {
                 self.in_epoch(message.channel_serial.as_deref().unwrap_or_default());

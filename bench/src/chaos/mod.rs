@@ -4,6 +4,7 @@
 //! wrong; then everything must come to rest again.
 
 mod load;
+pub mod remote;
 mod verdict;
 
 use std::{
@@ -114,7 +115,7 @@ fn play(experiment: &Experiment, options: &Options) -> Result<Vec<Figure>> {
         subscribers: options.subscribers,
         rhythm: Duration::from_secs_f64(1.0 / options.rate),
     };
-    let load = Load::begin(size, &nodes.urls()[..begin])?;
+    let load = Load::begin(size, HUB, &nodes.urls()[..begin])?;
     load.go_on(CALM);
     let mut figures = Vec::new();
     (experiment.run)(&mut nodes, &load, &mut figures)?;

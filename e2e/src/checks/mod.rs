@@ -9,6 +9,7 @@ pub mod refused;
 pub mod rollout;
 pub mod scale;
 pub mod tenants;
+pub mod upgrade;
 
 use std::time::Duration;
 
