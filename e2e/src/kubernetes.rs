@@ -48,9 +48,24 @@ impl<'a> Kubernetes<'a> {
         output(self.place.kubectl().args(arguments), None)
     }
 
+    /// What helm says, or an error with what it complained of.
+    pub fn helm(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        output(self.place.helm().args(arguments), None)
+    }
+
+    /// What kubectl says when it is given something.
+    pub fn pipe(&self, arguments: &[&str], objects: &str) -> anyhow::Result<String> {
+        output(self.place.kubectl().args(arguments), Some(objects))
+    }
+
     /// Applies objects as a user does.
     pub fn apply(&self, objects: &str) -> anyhow::Result<String> {
-        output(self.place.kubectl().args(["apply", "-f", "-"]), Some(objects))
+        self.pipe(&["apply", "-f", "-"], objects)
+    }
+
+    /// Whether the API server would take them.
+    pub fn dry_run(&self, objects: &str) -> anyhow::Result<String> {
+        self.pipe(&["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"], objects)
     }
 
     /// Applies an object given as JSON.
@@ -158,7 +173,8 @@ pub async fn until(
 fn output(command: &mut Command, input: Option<&str>) -> anyhow::Result<String> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    let mut child = command.spawn().context("kubectl can't be started")?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command.spawn().with_context(|| format!("{program} can't be started"))?;
     if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
         stdin.write_all(input.as_bytes())?;
     }
@@ -166,6 +182,6 @@ fn output(command: &mut Command, input: Option<&str>) -> anyhow::Result<String> 
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     match output.status.success() {
         true => Ok(said),
-        false => bail!("kubectl: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        false => bail!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()),
     }
 }

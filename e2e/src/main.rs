@@ -62,6 +62,8 @@ enum What {
     Scale,
     /// What clients notice of pods that are replaced.
     Upgrade,
+    /// Installing by Helm.
+    Chart,
     /// What replaces pods, and what does not.
     Rollout,
     /// Nothing is written while nothing happens.
@@ -153,6 +155,10 @@ async fn checks(
     }
     if smoke || all || what == What::Rollout {
         checks::rollout::run(kubernetes, smoke).await?;
+        *passed += 1;
+    }
+    if all || what == What::Chart {
+        checks::chart::run(kubernetes).await?;
         *passed += 1;
     }
     if all || what == What::Scale {

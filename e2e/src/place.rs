@@ -117,21 +117,28 @@ impl Place {
 
     /// kubectl, for this place.
     pub fn kubectl(&self) -> Command {
+        self.tool("kubectl", "--context")
+    }
+
+    /// helm, for this place.
+    pub fn helm(&self) -> Command {
+        self.tool("helm", "--kube-context")
+    }
+
+    fn tool(&self, program: &str, context_option: &str) -> Command {
+        let kubeconfig = |mut command: Command, path: &Path| {
+            command.env("KUBECONFIG", path);
+            command
+        };
         match self {
             Place::Context { context } => {
-                let mut command = Command::new("kubectl");
-                command.args(["--context", context]);
+                let mut command = Command::new(program);
+                command.args([context_option, context]);
                 command
             }
-            Place::Kind { kubeconfig } => {
-                let mut command = Command::new("kubectl");
-                command.env("KUBECONFIG", kubeconfig);
-                command
-            }
+            Place::Kind { kubeconfig: path } => kubeconfig(Command::new(program), path),
             Place::Machine { cache, state } => {
-                let mut command = Command::new(cache.join("bin/kubectl"));
-                command.env("KUBECONFIG", state.join("admin.conf"));
-                command
+                kubeconfig(Command::new(cache.join("bin").join(program)), &state.join("admin.conf"))
             }
         }
     }

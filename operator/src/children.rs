@@ -18,6 +18,8 @@ use kube::{Resource, ResourceExt};
 
 use crate::rollout::Window;
 
+pub use node::asks_for_other_pods;
+
 mod node;
 pub mod secrets;
 mod services;

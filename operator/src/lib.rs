@@ -12,6 +12,7 @@ pub mod lease;
 pub mod leaving;
 pub mod link;
 pub mod metrics;
+pub mod plugin;
 pub mod pods;
 pub mod resolve;
 pub mod rolling;

@@ -35,7 +35,7 @@ const SKIP_ANNOTATION: &str = "appsockets.io/skip-gates";
 /// Names the revision that goes on after its first pods.
 pub const PROMOTE_ANNOTATION: &str = "appsockets.io/promote";
 /// The revision that a pod is of, by its set.
-const REVISION_LABEL: &str = "controller-revision-hash";
+pub const REVISION_LABEL: &str = "controller-revision-hash";
 /// Over which time sessions go elsewhere to be spread anew.
 const SHED_SPREAD: Duration = Duration::from_secs(5);
 /// From spreading sessions to looking whether they are uneven again; doubled as long as it was for nothing.

@@ -7,11 +7,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 /// What changes of services take to reach every machine.
-pub const STEERED: Duration = Duration::from_secs(2);
+pub const STEERED: Duration = Duration::from_secs(5);
 /// How long sessions that were sent elsewhere are waited for.
 const SESSIONS_PATIENCE: Duration = Duration::from_secs(60);
 /// Of a hundred sessions, as many are back at least when the next pod goes.
 const SESSIONS_BACK: u64 = 95;
+/// Of a hundred sessions of its part, a pod that has as many almost has it.
+const ALMOST: u64 = 90;
 /// A pod has too many sessions above so many for a hundred of the mean.
 const UNEVEN: u64 = 110;
 /// The fullest pod has as many sessions at least where they are spread anew.
@@ -282,10 +284,13 @@ impl Look {
         if stay.is_empty() {
             return names(serving);
         }
-        let mean = self.mean();
-        let hungry: Vec<_> =
-            stay.iter().copied().filter(|pod| pod.load.is_none_or(|load| load.sessions < mean)).collect();
-        if rolls && !hungry.is_empty() { names(hungry) } else { names(stay) }
+        // What is known of sessions is a second old, so one that almost has its part gets no more while others lack much.
+        let have_less = |percent: u64| -> Vec<&Seen> {
+            let enough = self.mean() * percent / 100;
+            stay.iter().copied().filter(|pod| pod.load.is_none_or(|load| load.sessions < enough)).collect()
+        };
+        let choices = [have_less(ALMOST), have_less(100), stay.clone()];
+        names(choices.into_iter().skip(if rolls { 0 } else { 2 }).find(|pods| !pods.is_empty()).unwrap_or_default())
     }
 
     /// Sessions that each pod would have, at least one.

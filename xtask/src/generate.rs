@@ -29,8 +29,8 @@ pub fn run() -> Result<()> {
             .with_context(|| format!("could not write {}", document.path))?;
         eprintln!("wrote {}", document.path);
     }
-    let folder = root::root().join("crds");
-    process::run(process::cargo(["run", "--quiet", "--package", "appsockets-crds", "--"]).arg(folder))
+    let folders = ["crds", "charts/appsockets/files/crds"].map(|folder| root::root().join(folder));
+    process::run(process::cargo(["run", "--quiet", "--package", "appsockets-crds", "--"]).args(folders))
 }
 
 fn configuration(read: impl Fn(&str) -> Result<String>) -> Result<Document> {

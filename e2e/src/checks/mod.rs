@@ -1,6 +1,7 @@
 //! What is shown.
 
 pub mod changes;
+pub mod chart;
 pub mod deletion;
 pub mod failures;
 pub mod idle;

@@ -24,6 +24,7 @@ const MOVES_MAX: f64 = 1.5;
 pub async fn run(kubernetes: &Kubernetes<'_>, sessions: usize) -> anyhow::Result<()> {
     let load = Load::begin(kubernetes, sessions).await?;
     let mut shows = Shows { kubernetes, load, sessions, most: Vec::new() };
+    println!("upgrade: sessions before: {:?}", shows.each().await?);
     let config = |limit: u32| format!(r#"{{"config":{{"session.rateLimit":"{limit}"}}}}"#);
     shows.show("other pods", || patch(kubernetes, &config(501))).await?;
     shows.show("3 to 5 nodes", || patch(kubernetes, r#"{"replicas":5}"#)).await?;
@@ -114,8 +115,11 @@ impl Load {
         serde_json::from_str(&line).with_context(|| format!("the load says {line:?}"))
     }
 
-    async fn reconnects(&self) -> anyhow::Result<u64> {
-        self.ask("figures").await?["reconnects"].as_u64().context("the load tells no reconnects")
+    /// How often clients have connected again, and how often others saw one leave that had not left.
+    async fn moves(&self) -> anyhow::Result<(u64, u64)> {
+        let figures = self.ask("figures").await?;
+        let moves = figures["reconnects"].as_u64().zip(figures["leaves"].as_u64());
+        moves.with_context(|| format!("the load does not tell how often clients moved: {figures}"))
     }
 }
 
@@ -131,7 +135,7 @@ struct Shows<'a> {
 impl Shows<'_> {
     /// Does something to the cluster, waits until that is over and sessions are even, and tells what clients noticed.
     async fn show(&mut self, what: &str, act: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let (before, began) = (self.load.reconnects().await?, Instant::now());
+        let (before, began) = (self.load.moves().await?, Instant::now());
         act()?;
         self.kubernetes.wait_ready(SHOP, CLUSTER, 600)?;
         let ready = began.elapsed();
@@ -147,12 +151,12 @@ impl Shows<'_> {
         even.map(drop)
     }
 
-    async fn tell(&self, what: &str, before: u64, ready: Duration) -> anyhow::Result<f64> {
-        let (reconnects, each) = (self.load.reconnects().await? - before, self.each().await?);
-        let of_each = reconnects as f64 / self.sessions as f64;
+    async fn tell(&self, what: &str, before: (u64, u64), ready: Duration) -> anyhow::Result<f64> {
+        let ((reconnects, leaves), each) = (self.load.moves().await?, self.each().await?);
+        let (of_each, leaves) = ((reconnects - before.0) as f64 / self.sessions as f64, leaves - before.1);
         println!(
-            "upgrade: {what}: over after {:.1} s, {of_each:.2} reconnects for each client, sessions {each:?}, fullest {:.2} \
-             times the mean",
+            "upgrade: {what}: over after {:.1} s, {of_each:.2} reconnects for each client, {leaves} false leaves, sessions \
+             {each:?}, fullest {:.2} times the mean",
             ready.as_secs_f64(),
             fullest(&each)
         );
@@ -161,7 +165,7 @@ impl Shows<'_> {
 
     /// As a StatefulSet does it alone: one pod after the other, wherever its clients go.
     async fn plainly(&self) -> anyhow::Result<()> {
-        let (before, began) = (self.load.reconnects().await?, Instant::now());
+        let (before, began) = (self.load.moves().await?, Instant::now());
         for pod in self.kubernetes.node_pods(SHOP).await? {
             let pod = format!("pod/{}", pod.name_any());
             self.kubernetes.kubectl(&["-n", SHOP, "delete", &pod])?;

@@ -74,7 +74,11 @@ fn outcomes(meters: &Meters, text: &mut Text) {
 }
 
 fn settings(settings: &Settings, text: &mut Text) {
-    text.gauge("hubs", "Hubs that there are.", settings.current().hubs.len() as u64);
+    let current = settings.current();
+    text.gauge("hubs", "Hubs that there are.", current.hubs.len() as u64);
+    // As many bits as the numbers of those who collect them keep.
+    let revision = current.revision.0 as u64 & ((1 << 52) - 1);
+    text.gauge("settings_revision", "A number for all that the node serves, to compare nodes by.", revision);
     text.counter("hubs_not_made_total", "Hubs not made for a client because of the bound.", settings.not_made());
     text.counter("settings_refused_total", "Resources of other nodes that can't be used.", settings.refused());
 }

@@ -31,8 +31,8 @@ const CERTIFICATE: &str = "/etc/appsockets/certificate";
 const DATA: &str = "/var/lib/appsockets";
 /// Nobody on any machine.
 const USER: i64 = 65_532;
-/// Beyond the time that sessions are given, for what follows.
-const STOP_MARGIN_SECONDS: i64 = 20;
+/// Beyond the time that sessions are given: to hand over channels before, and for those that do not go by themselves.
+const STOP_MARGIN_SECONDS: i64 = 40;
 
 /// What the pods follow from, as the set remembers it.
 const ASKED: &str = "appsockets.io/pods-asked";
@@ -83,6 +83,11 @@ pub fn stateful_set(
 /// What of the resource pods follow from.
 fn asked(spec: &AppSocketsClusterSpec) -> AppSocketsClusterSpec {
     AppSocketsClusterSpec { replicas: 0, tenants: None, update: None, rebalance: None, paused: false, ..spec.clone() }
+}
+
+/// Whether pods are replaced when a cluster's resource changes so.
+pub fn asks_for_other_pods(old: &AppSocketsClusterSpec, new: &AppSocketsClusterSpec) -> bool {
+    asked(old) != asked(new)
 }
 
 /// The pods that a set was made with, if they were asked for in the same way.

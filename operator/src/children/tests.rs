@@ -80,7 +80,7 @@ fn what_a_cluster_says_of_its_nodes_reaches_them_and_displaces_nothing_of_the_op
     assert_eq!(variable(&pod, "APPSOCKETS_OPERATOR__LISTEN"), "0.0.0.0:7947");
     assert_eq!(variable(&pod, "APPSOCKETS_CLUSTER__EXPECTED_CORE_NODES"), Value::Null, "it comes from the ConfigMap");
     assert_eq!(variable(&pod, "APPSOCKETS_ENGINE__DRAIN_MS"), "30000");
-    assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 50);
+    assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 70);
 }
 
 #[test]

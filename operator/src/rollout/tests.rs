@@ -37,7 +37,7 @@ fn look(replicas: i32, start: i32, pods: &str, sessions: &[u64]) -> Look {
         caught_up: true,
         pods: pods.chars().enumerate().map(seen).collect(),
         lagging: None,
-        quiet: Duration::from_secs(5),
+        quiet: Duration::from_secs(10),
         sessions_before: None,
         pause_after: None,
         skip: Default::default(),
@@ -152,6 +152,8 @@ fn clients_come_to_pods_that_stay_and_have_less_than_their_part() {
     assert_eq!(accepting(look(3, 0, "sssT", &[100, 100, 100, 0])), ["main-0", "main-1", "main-2"]);
     assert_eq!(accepting(look(3, 0, "sssS", &[100, 100, 100, 0])), ["main-3"]);
     assert_eq!(accepting(look(3, 1, "ssSS", &[100, 100, 100, 0])), ["main-4"], "main-3 has its part");
+    assert_eq!(accepting(look(3, 1, "ssSS", &[100, 105, 95, 0])), ["main-4"], "main-3 almost has its part");
+    assert_eq!(accepting(look(3, 1, "sSSl", &[110, 95, 92])), ["main-2", "main-3"]);
     assert_eq!(accepting(look(3, 1, "ssS", &[100, 100, 100])), ["main-3"], "there is no better one");
     assert_eq!(accepting(look(2, 0, "SSSS", &[10, 10, 10, 10])), ["main-0", "main-1"], "the others will go");
 }
