@@ -62,6 +62,8 @@ enum What {
     Scale,
     /// What clients notice of pods that are replaced.
     Upgrade,
+    /// A cluster and its tenants from a git repository, by the engine of Argo CD.
+    Gitops,
     /// Installing by Helm.
     Chart,
     /// What replaces pods, and what does not.
@@ -155,6 +157,10 @@ async fn checks(
     }
     if smoke || all || what == What::Rollout {
         checks::rollout::run(kubernetes, smoke).await?;
+        *passed += 1;
+    }
+    if all || what == What::Gitops {
+        checks::gitops::run(kubernetes, &arguments.cache).await?;
         *passed += 1;
     }
     if all || what == What::Chart {

@@ -15,8 +15,8 @@ use crate::{
 pub struct Options {
     #[command(flatten)]
     consent: Consent,
-    /// What is shown: all, smoke, quickstart, refused, changes, tenants, failures, upgrade, rollout, chart, scale, idle
-    /// or deletion
+    /// What is shown: all, smoke, quickstart, refused, changes, tenants, failures, upgrade, rollout, gitops, chart,
+    /// scale, idle or deletion
     #[arg(default_value = "all")]
     what: String,
     /// The quickstart, and a few of the others with smaller figures

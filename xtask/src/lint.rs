@@ -13,12 +13,17 @@ pub struct Options {
 
 type Check = fn() -> Result<()>;
 
-const CHECKS: [(&str, Check); 4] =
-    [("house rules", rules::check), ("format", format), ("clippy", clippy), ("dependencies", dependencies)];
+const CHECKS: [(&str, Check); 5] = [
+    ("house rules", rules::check),
+    ("format", format),
+    ("alerts", alerts),
+    ("clippy", clippy),
+    ("dependencies", dependencies),
+];
 
 /// Goes through all checks, also after one has failed, so that one run shows everything there is to do.
 pub fn run(options: &Options) -> Result<()> {
-    needs::ensure(&[needs::C_COMPILER, needs::PYTHON], &options.consent)?;
+    needs::ensure(&[needs::C_COMPILER, needs::PYTHON, needs::PROMTOOL], &options.consent)?;
     let mut failed = Vec::new();
     for (name, check) in CHECKS {
         if let Err(error) = check() {
@@ -35,6 +40,12 @@ pub fn run(options: &Options) -> Result<()> {
 
 fn format() -> Result<()> {
     process::run(&mut process::cargo(["fmt", "--all", "--check"]))
+}
+
+/// That Prometheus takes them, and that they go off when they must.
+fn alerts() -> Result<()> {
+    process::run(&mut process::program("promtool", ["check", "rules", "charts/appsockets/files/alerts.yaml"]))?;
+    process::run(&mut process::program("promtool", ["test", "rules", "deploy/alerts.test.yaml"]))
 }
 
 fn clippy() -> Result<()> {

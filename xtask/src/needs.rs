@@ -30,6 +30,11 @@ pub const PYTHON: Need = Need {
 };
 pub const BUILDAH: Need =
     Need { name: "buildah", packages: &["buildah"], is_there: || process::works("buildah", &["--version"]) };
+pub const PROMTOOL: Need = Need {
+    name: "promtool, of Prometheus",
+    packages: &["prometheus"],
+    is_there: || process::works("promtool", &["--version"]),
+};
 const NODE_JS: Need = Need {
     name: "Node.js with npm",
     packages: &["nodejs", "npm"],

@@ -4,6 +4,7 @@ pub mod changes;
 pub mod chart;
 pub mod deletion;
 pub mod failures;
+pub mod gitops;
 pub mod idle;
 pub mod quickstart;
 pub mod refused;
