@@ -97,7 +97,7 @@ impl<'a> Kubernetes<'a> {
         Ok(serde_json::from_str::<Value>(&text)?["status"].take())
     }
 
-    /// The pods of nodes that are ready.
+    /// The pods of nodes.
     pub async fn node_pods(&self, namespace: &str) -> anyhow::Result<Vec<Pod>> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let selector = kube::api::ListParams::default().labels("app.kubernetes.io/managed-by=appsockets-operator");
@@ -146,6 +146,13 @@ impl<'a> Kubernetes<'a> {
             eprintln!("--- kubectl {}\n{}", arguments.join(" "), lines[lines.len().saturating_sub(60)..].join("\n"));
         }
     }
+}
+
+/// Whether a pod is ready, and not about to go.
+pub fn is_ready(pod: &Pod) -> bool {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    ready && pod.metadata.deletion_timestamp.is_none()
 }
 
 /// Waits until something holds, and gives how long that took.

@@ -48,6 +48,7 @@ pub fn run(options: &Options) -> Result<()> {
     let profile = if options.smoke || options.debug { Profile::Debug } else { Profile::Release };
     let [node, operator] = image::PROGRAMS;
     image::make(&images, profile, &[node, operator, image::LOAD])?;
+    image::make_next(node, &images)?;
     let mut suite = process::cargo(["run", "--quiet", "--package", "appsockets-e2e", "--"]);
     suite.arg(if options.smoke { "smoke" } else { &options.what });
     suite.arg("--images").arg(&images).arg("--cache").arg(cache()?);

@@ -93,12 +93,23 @@ fn assemble(program: &str, container: &str, tree: &Path, folder: &Path) -> Resul
     buildah(&["copy", "--quiet", container, &tree.display().to_string(), "/"])?;
     buildah(&["config", "--entrypoint", &entry, "--user", "65532:65532", "--env", "PATH=/usr/bin", container])?;
     buildah(&["commit", "--quiet", "--timestamp", "0", container, &name])?;
-    let archive = folder.join(format!("{program}.tar"));
+    archive(&name, folder.join(format!("{program}.tar")))
+}
+
+fn archive(name: &str, archive: PathBuf) -> Result<PathBuf> {
     if archive.exists() {
         fs::remove_file(&archive)?;
     }
-    buildah(&["push", "--quiet", &name, &format!("docker-archive:{}:{name}", archive.display())])?;
+    buildah(&["push", "--quiet", name, &format!("docker-archive:{}:{name}", archive.display())])?;
     Ok(archive)
+}
+
+/// The same once more under the name of a next version, for a cluster to change to.
+pub fn make_next(program: &str, folder: &Path) -> Result<()> {
+    let name = name(program);
+    let next = format!("{name}-next");
+    buildah(&["tag", &name, &next])?;
+    archive(&next, folder.join(format!("{program}-next.tar"))).map(drop)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -34,7 +34,10 @@ pub struct Load {
     publishers: Vec<Arc<Publisher>>,
     subscribers: Vec<Arc<Mutex<Subscriber>>>,
     going: Arc<AtomicBool>,
+    /// The subscribers', in their order.
     clients: Vec<Client>,
+    /// How many connections each of them had made when it was asked last.
+    connections: Vec<u64>,
     begin: Instant,
 }
 
@@ -67,8 +70,7 @@ pub struct Subscriber {
     pub leaves: u64,
     pub joins: u64,
     pub ended: Option<String>,
-    /// How often it connected, or found its connection anew.
-    connected: u64,
+    begun: bool,
     /// What it heard, to be told if something is missing.
     story: Vec<(u64, String)>,
 }
@@ -93,6 +95,8 @@ pub struct Outcome {
     pub ended: u64,
     /// How often subscribers connected again.
     pub reconnects: u64,
+    /// How many subscribers did so never, once, twice, and more often since it was asked last.
+    pub moved: [u64; 4],
     /// For each subscriber the longest time without a message, beyond the rhythm, in milliseconds.
     pub gaps_ms: Vec<f64>,
     /// For each publish the time until its acknowledgement, in milliseconds.
@@ -112,6 +116,7 @@ impl Load {
             subscribers: Vec::new(),
             going,
             clients: Vec::new(),
+            connections: vec![1; size.subscribers],
             begin,
             runtime,
         };
@@ -123,9 +128,7 @@ impl Load {
             load.clients.push(client.clone());
             load.runtime.spawn(hear(client, subscriber, begin));
         }
-        load.until("all have subscribed", |load| {
-            load.subscribers.iter().all(|subscriber| lock(subscriber).connected > 0)
-        })?;
+        load.until("all have subscribed", |load| load.subscribers.iter().all(|subscriber| lock(subscriber).begun))?;
         load.forget_presence();
         for (index, publisher) in load.publishers.iter().enumerate() {
             let client = Client::connect(Options { in_flight: 1, queue: 10_000, ..options(hub, urls, index) })?;
@@ -161,6 +164,23 @@ impl Load {
         Ok(begin.elapsed())
     }
 
+    /// Waits until publishers are acknowledged again and everybody has what was acknowledged before, and tells what has
+    /// happened. Times without a message begin anew.
+    pub fn settled(&mut self) -> Result<Outcome> {
+        let until_us = micros(self.begin);
+        self.all_acknowledged()?;
+        self.arrive(until_us);
+        let outcome = self.outcome(until_us);
+        self.connections = self.clients.iter().map(Client::connections).collect();
+        self.subscribers.iter().for_each(|subscriber| lock(subscriber).gap_us = 0);
+        Ok(outcome)
+    }
+
+    /// How often subscribers have connected again.
+    pub fn reconnects(&self) -> u64 {
+        self.clients.iter().map(|client| client.connections().saturating_sub(1)).sum()
+    }
+
     /// Publishers stop, what is under way arrives, and everybody goes home. Tells what happened.
     pub fn end(mut self) -> Result<Outcome> {
         self.going.store(false, Ordering::Relaxed);
@@ -172,11 +192,8 @@ impl Load {
             answers == publisher.sent.load(Ordering::Relaxed)
         };
         self.until("all publishes are answered", |load| load.publishers.iter().all(answered))?;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while self.missing().0 > 0 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let outcome = self.outcome();
+        self.arrive(u64::MAX);
+        let outcome = self.outcome(u64::MAX);
         self.tell_of_the_first_loss();
         self.clients.clear();
         self.runtime.shutdown_background();
@@ -192,13 +209,22 @@ impl Load {
         Ok(())
     }
 
-    /// Acknowledged and not delivered: in all, and to those who were not told.
-    fn missing(&self) -> (u64, u64) {
+    /// Lets what was acknowledged until then come to everybody, for a while.
+    fn arrive(&self, until_us: u64) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.missing(until_us).0 > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Acknowledged until then and not delivered: in all, and to those who were not told.
+    fn missing(&self, until_us: u64) -> (u64, u64) {
         let mut missing = (0, 0);
         for subscriber in &self.subscribers {
             let subscriber = lock(subscriber);
             let outcomes = lock(&self.publishers[subscriber.publisher].outcomes);
-            let lost = outcomes.acked.keys().filter(|number| !subscriber.seen.contains_key(number)).count() as u64;
+            let acked = outcomes.acked.iter().filter(|(_, (at_us, _))| *at_us <= until_us);
+            let lost = acked.filter(|(number, _)| !subscriber.seen.contains_key(number)).count() as u64;
             missing.0 += lost;
             missing.1 += if subscriber.told == 0 { lost } else { 0 };
         }
@@ -222,10 +248,14 @@ impl Load {
         }
     }
 
-    /// What has happened so far; what is under way counts as lost.
-    pub fn outcome(&self) -> Outcome {
-        let (lost, lost_untold) = self.missing();
-        let mut outcome = Outcome { lost, lost_untold, ..Outcome::default() };
+    /// What has happened; what was acknowledged until then and is under way counts as lost.
+    fn outcome(&self, until_us: u64) -> Outcome {
+        let (lost, lost_untold) = self.missing(until_us);
+        let mut outcome = Outcome { lost, lost_untold, reconnects: self.reconnects(), ..Outcome::default() };
+        for (client, before) in self.clients.iter().zip(&self.connections) {
+            let moves = usize::try_from(client.connections().saturating_sub(*before)).unwrap_or(usize::MAX);
+            outcome.moved[moves.min(outcome.moved.len() - 1)] += 1;
+        }
         for publisher in &self.publishers {
             let outcomes = lock(&publisher.outcomes);
             outcome.acknowledged += outcomes.acked.len() as u64;
@@ -242,7 +272,6 @@ impl Load {
             outcome.told += subscriber.told;
             outcome.leaves += subscriber.leaves;
             outcome.joins += subscriber.joins;
-            outcome.reconnects += subscriber.connected.saturating_sub(1);
             outcome.ended += u64::from(subscriber.ended.is_some());
             let gap_ms = subscriber.gap_us as f64 / 1000.0 - self.size.rhythm.as_secs_f64() * 1000.0;
             outcome.gaps_ms.push(gap_ms.max(0.0));
@@ -355,7 +384,7 @@ impl Subscriber {
             Event::Position(position) => {
                 self.in_epoch(&position.channel_serial);
                 self.told += u64::from(position.recovered == Some(false));
-                self.connected += 1;
+                self.begun = true;
             }
             Event::Message(message) => {
                 self.in_epoch(message.channel_serial.as_deref().unwrap_or_default());

@@ -26,7 +26,8 @@ pub struct Options {
     /// Messages per second of each publisher
     #[arg(long, default_value_t = 1.0)]
     rate: f64,
-    /// Answers each line `figures` with what has happened so far, and `end` with what has in all, as a line of JSON
+    /// Answers a line with one of JSON: `moves` with how often clients have connected again, `settle` with all that has
+    /// happened once everybody has what was acknowledged, `end` with the same when nothing is published any more
     #[arg(long, default_value = "0.0.0.0:9000")]
     listen: SocketAddr,
 }
@@ -40,18 +41,24 @@ pub fn run(options: &Options) -> Result<()> {
         subscribers: options.subscribers,
         rhythm: Duration::from_secs_f64(1.0 / options.rate),
     };
-    let load = Load::begin(size, &options.hub, std::slice::from_ref(&options.url))?;
+    let mut load = Load::begin(size, &options.hub, std::slice::from_ref(&options.url))?;
     println!("all {} sessions are there", options.subscribers);
     for stream in listener.incoming() {
         let mut stream = stream?;
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line)?;
-        if line.trim() == "end" {
-            let outcome = load.end()?;
-            return writeln!(stream, "{}", told(&outcome)).context("nobody hears how it ended");
-        }
+        let answer = match line.trim() {
+            "end" => {
+                let outcome = load.end()?;
+                return writeln!(stream, "{}", told(&outcome)).context("nobody hears how it ended");
+            }
+            "settle" => {
+                load.settled().map_or_else(|error| json!({"error": format!("{error:#}")}), |outcome| told(&outcome))
+            }
+            _ => json!({"clients": options.publishers + options.subscribers, "reconnects": load.reconnects()}),
+        };
         // Who asks and goes away has no wish to know.
-        _ = writeln!(stream, "{}", told(&load.outcome()));
+        _ = writeln!(stream, "{answer}");
     }
     Ok(())
 }
@@ -62,6 +69,7 @@ fn told(outcome: &Outcome) -> Value {
         "acknowledged": outcome.acknowledged, "deliveries": outcome.deliveries, "lost": outcome.lost,
         "doubled": outcome.doubled, "reordered": outcome.reordered, "told": outcome.told, "leaves": outcome.leaves,
         "epochsEnded": outcome.epochs_ended, "ended": outcome.ended, "refused": outcome.refused,
-        "unanswered": outcome.unanswered, "reconnects": outcome.reconnects, "longestGapMs": longest.round(),
+        "unanswered": outcome.unanswered, "reconnects": outcome.reconnects, "moved": outcome.moved,
+        "longestGapMs": longest.round(),
     })
 }

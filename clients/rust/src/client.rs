@@ -39,6 +39,7 @@ struct Shared {
     last_id: AtomicU64,
     buffer: usize,
     end: Arc<OnceLock<End>>,
+    connections: Arc<AtomicU64>,
 }
 
 impl Client {
@@ -47,9 +48,10 @@ impl Client {
     pub fn connect(options: Options) -> Result<Client, Error> {
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let (left, leaving) = mpsc::unbounded_channel();
-        let end = Arc::new(OnceLock::new());
-        task::spawn(&options, commanded, leaving, end.clone())?;
-        let shared = Shared { commands, left, last_id: AtomicU64::new(0), buffer: options.buffer.max(1), end };
+        let (end, connections) = (Arc::new(OnceLock::new()), Arc::new(AtomicU64::new(0)));
+        task::spawn(&options, commanded, leaving, end.clone(), connections.clone())?;
+        let last_id = AtomicU64::new(0);
+        let shared = Shared { commands, left, last_id, buffer: options.buffer.max(1), end, connections };
         Ok(Client { shared: Arc::new(shared) })
     }
 
@@ -114,6 +116,11 @@ impl Client {
     /// Why the client has ended, if it has.
     pub fn ended(&self) -> Option<&End> {
         self.shared.end.get()
+    }
+
+    /// How many connections it has made so far, that which it has now among them.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     async fn open(&self, channel: String, since: Option<String>) -> Result<Subscription, Error> {

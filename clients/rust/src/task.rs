@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,7 @@ pub fn spawn(
     commands: mpsc::Receiver<Command>,
     left: mpsc::UnboundedReceiver<u64>,
     end: Arc<OnceLock<End>>,
+    connections: Arc<AtomicU64>,
 ) -> Result<(), Error> {
     let task = Task {
         machine: Machine::new(options),
@@ -53,6 +57,7 @@ pub fn spawn(
         commands,
         left,
         end,
+        connections,
         start: Instant::now(),
         readers: HashMap::new(),
         backlog: VecDeque::new(),
@@ -69,6 +74,8 @@ struct Task {
     commands: mpsc::Receiver<Command>,
     left: mpsc::UnboundedReceiver<u64>,
     end: Arc<OnceLock<End>>,
+    /// How many it has made.
+    connections: Arc<AtomicU64>,
     start: Instant,
     readers: HashMap<u64, mpsc::Sender<Event>>,
     /// What a reader has no room for. While there is something nothing is read, so there is never much.
@@ -136,7 +143,10 @@ impl Task {
                 self.command(command);
             }
             Happening::Left(None) | Happening::Command(None) => self.input(Input::Close),
-            Happening::Link(Heard::Connected) => self.input(Input::Connected),
+            Happening::Link(Heard::Connected) => {
+                self.connections.fetch_add(1, Ordering::Relaxed);
+                self.input(Input::Connected);
+            }
             Happening::Link(Heard::Message(bytes)) => self.input(Input::Received(bytes)),
             Happening::Link(Heard::Sign) => self.input(Input::Heard),
             Happening::Link(Heard::Broken(how)) => self.input(Input::Broken(how)),

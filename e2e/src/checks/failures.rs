@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     forward::Admin,
-    kubernetes::{Kubernetes, SHOP, SYSTEM, until},
+    kubernetes::{Kubernetes, SHOP, SYSTEM, is_ready, until},
     place::Place,
 };
 
@@ -272,10 +272,7 @@ async fn operator_away(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
             let Some(pod) = pods.iter().find(|pod| pod.name_any() == name && pod.uid() != uid) else {
                 return Ok(Err("it is not there".to_owned()));
             };
-            let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            let ready =
-                conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-            Ok(if ready { Ok(()) } else { Err("it is not ready".to_owned()) })
+            Ok(if is_ready(pod) { Ok(()) } else { Err("it is not ready".to_owned()) })
         });
         slowest = slowest.max(back.await?);
         must_serve(kubernetes, "demo").await.context("a replaced node serves what the others do")?;

@@ -62,6 +62,7 @@ async fn a_node_that_comes_back_finds_its_clients() {
     assert_eq!(next_position(&mut news).await, None);
     in_time(client.publish("news", "", "before")).await.unwrap();
     assert_eq!(next_text(&mut news).await, "before");
+    assert_eq!(client.connections(), 1);
     let (folder, address) = server.stopped().await;
     // Nobody serves now: it waits.
     let waiting = tokio::spawn({
@@ -72,6 +73,7 @@ async fn a_node_that_comes_back_finds_its_clients() {
     in_time(waiting).await.unwrap().unwrap();
     // A node alone that restarts begins a new epoch, and says so.
     assert_eq!(next_position(&mut news).await, Some(false));
+    assert_eq!(client.connections(), 2);
     in_time(client.publish("news", "", "after")).await.unwrap();
     // The waiting message may have come before the subscription, which then is what may be missing.
     let first = next_text(&mut news).await;
