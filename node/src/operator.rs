@@ -101,11 +101,13 @@ struct Service(Arc<Shared>);
 impl Configuration for Service {
     async fn push(&self, request: Request<Streaming<PushRequest>>) -> Result<Response<Held>, Status> {
         let push = receive(request.into_inner()).await?;
-        let withheld = push.withheld.iter().take(WITHHELD_MAX).map(HubId::to_string).collect();
+        let mut withheld = push.withheld.clone();
         let outcome = self.0.settings.push(push).await;
         let held = self.held().await;
         Ok(Response::new(match outcome {
-            Ok(removals_held) => {
+            Ok((removals_held, contested)) => {
+                withheld.extend(contested);
+                let withheld = withheld.iter().take(WITHHELD_MAX).map(HubId::to_string).collect();
                 let removals_held = u32::try_from(removals_held).unwrap_or(u32::MAX);
                 Held { taken: true, withheld, removals_held, ..held }
             }

@@ -115,7 +115,8 @@ fn laggards(what: &str, lagging: &[&Node], nodes: usize) -> Outcome {
         message += &format!(" {} can't be reached: {why}.", node.name);
     } else if let Some((node, hub)) = withheld {
         message += &format!(
-            " {} can't use something of the hub {hub}, so that stays there as it was: have the node run this release.",
+            " {} can't use something of the hub {hub}, so that stays there as it was: have the node run this release, or look \
+             for an older resource of that name which can't be read.",
             node.name
         );
     }

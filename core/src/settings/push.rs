@@ -44,6 +44,8 @@ pub struct Taken {
     pub handed: Handed,
     /// Hubs that stay although they are no longer there, because they are too many.
     pub removals_held: usize,
+    /// Hubs of which something was not taken: an older resource of the same identity stays, which nobody can read.
+    pub contested: BTreeSet<HubId>,
 }
 
 /// Why a push is not taken.
@@ -99,11 +101,14 @@ impl Handed {
         let removed: BTreeSet<_> = removed.into_iter().collect();
         let mut entries = self.entries.clone();
         entries.retain(|id, entry| is_held(entry) || (base.is_some() && !removed.contains(id)));
+        let mut contested = BTreeSet::new();
         for entry in set {
             // Of two resources with one identity the older wins, and the one that is held was there first.
             let stays = withheld.contains(&entry.id.hub) || entries.get(&entry.id).is_some_and(|held| is_held(held));
             if !stays {
                 entries.insert(entry.id.clone(), entry);
+            } else if entries.get(&entry.id).is_some_and(|held| held.uid != entry.uid) {
+                contested.insert(entry.id.hub.clone());
             }
         }
         let hubs = || self.entries.keys().filter(|id| id.kind == ResourceKind::Hub);
@@ -114,7 +119,7 @@ impl Handed {
             entries.extend(held.map(|(id, entry)| (id.clone(), entry.clone())));
         }
         let removals_held = if too_many { gone.len() } else { 0 };
-        Ok(Taken { handed: Handed { stamp: Some(stamp), entries }, removals_held })
+        Ok(Taken { handed: Handed { stamp: Some(stamp), entries }, removals_held, contested })
     }
 }
 
@@ -188,7 +193,9 @@ mod tests {
         };
         let mut whole = push(1, 2, None, vec![other("a"), other("c")]);
         whole.kept = ["uid".into()].into();
-        let after = held.after(whole).unwrap().handed;
+        let taken = held.after(whole).unwrap();
+        assert_eq!(taken.contested.iter().map(|hub| &**hub).collect::<Vec<_>>(), ["a"], "it is said who is not served");
+        let after = taken.handed;
         assert_eq!(names(&after), ["a", "b", "c"]);
         assert_eq!(after.entries().next(), held.entries().next());
         assert_eq!(names(&after.after(push(1, 3, None, vec![other("c")])).unwrap().handed), ["c"]);

@@ -25,7 +25,7 @@ use std::{
 };
 
 use appsockets_core::{
-    channel::is_valid_name,
+    channel::{HubId, is_valid_name},
     settings::{
         compile::Compiled,
         entry::{Entry, ResourceId, ResourceKind, Revision, Source},
@@ -251,11 +251,11 @@ impl Settings {
     ///
     /// # Errors
     /// It is not later than what is held, or changes something else.
-    pub async fn push(&self, push: Push) -> Result<usize, PushRefused> {
+    pub async fn push(&self, push: Push) -> Result<(usize, BTreeSet<HubId>), PushRefused> {
         let mut sources = self.sources.lock().await;
-        let Taken { handed, removals_held } = sources.operator.after(push)?;
+        let Taken { handed, removals_held, contested } = sources.operator.after(push)?;
         self.take_over(&mut sources, handed).await;
-        Ok(removals_held)
+        Ok((removals_held, contested))
     }
 
     /// What the operator handed over, for another node that has taken this push last; empty if that is the last one.
