@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::{api::core::v1::Toleration, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::status::none_yet;
+use crate::{reference::SecretKeyRef, status::none_yet};
 
 /// A running cluster of nodes: one StatefulSet, its services, configuration and secrets.
 #[derive(Clone, Debug, PartialEq, CustomResource, Serialize, Deserialize, KubeSchema)]
@@ -59,6 +59,32 @@ pub struct AppSocketsClusterSpec {
     #[schemars(length(max = 200))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+    /// Labels of every object of the cluster, beside those that the operator sets.
+    #[schemars(length(max = 50))]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Labels of the machines that nodes may run on.
+    #[schemars(length(max = 50))]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Which taints of machines keep no node away.
+    #[schemars(length(max = 50))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// Labels of machines over whose values nodes are spread, such as `topology.kubernetes.io/zone`; unless given, over
+    /// the machines.
+    #[schemars(length(max = 10), inner(length(max = 317)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spread_over: Vec<String>,
+    /// Where the databases and brokers are that nodes share, as Secrets say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<ConnectionsSpec>,
+    /// Has a HorizontalPodAutoscaler set `replicas`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<AutoscaleSpec>,
+    /// Whether a NetworkPolicy lets only those reach nodes who have to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub network_policy: bool,
     /// How pods are replaced when they are to be others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateSpec>,
@@ -68,6 +94,44 @@ pub struct AppSocketsClusterSpec {
     /// Whether the operator leaves everything of this cluster as it is, and only tells what it would do.
     #[serde(default)]
     pub paused: bool,
+}
+
+/// Connection strings, each of which is a value in a Secret of the cluster's namespace. They are not read by the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionsSpec {
+    /// Of PostgreSQL; nodes find it as `DATABASE_URL`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<SecretKeyRef>,
+    /// Of Redis; nodes find it as `REDIS_URL`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<SecretKeyRef>,
+    /// Of NATS; nodes find it as `NATS_URL`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats: Option<SecretKeyRef>,
+}
+
+/// Between which numbers of nodes, and by what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas")
+    .message("Write a minReplicas that is no more than maxReplicas."))]
+#[x_kube(validation = Rule::new("has(self.sessionsPerNode) || has(self.cpuPercent)")
+    .message("Write sessionsPerNode, cpuPercent, or both."))]
+pub struct AutoscaleSpec {
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100").message("Write 1 to 100 nodes."))]
+    pub min_replicas: i32,
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100").message("Write 1 to 100 nodes."))]
+    pub max_replicas: i32,
+    /// Sessions that a node ought to have, by the metric `appsockets_sessions`, which the cluster's metrics adapter has to
+    /// serve.
+    #[x_kube(validation = Rule::new("self >= 1").message("Write 1 session or more."))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions_per_node: Option<i32>,
+    /// How much of the CPU that it asks for a node ought to use, in percent.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100").message("Write 1 to 100 percent."))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<i32>,
 }
 
 /// How pods are replaced, one after the other.

@@ -16,7 +16,9 @@ pub mod yaml;
 
 pub use auth_provider::{AuthProvider, AuthProviderSpec};
 pub use channel_rules::{ChannelRules, ChannelRulesSpec};
-pub use cluster::{AppSocketsCluster, AppSocketsClusterSpec, RolloutStatus, UpdateSpec};
+pub use cluster::{
+    AppSocketsCluster, AppSocketsClusterSpec, AutoscaleSpec, ConnectionsSpec, RolloutStatus, UpdateSpec,
+};
 pub use hub::{Hub, HubSpec};
 pub use namespace::{HubNamespace, HubNamespaceSpec};
 

@@ -12,7 +12,7 @@ use appsockets_crds::AppSocketsCluster;
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Secret};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     runtime::reflector::{ObjectRef, Store},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -48,6 +48,31 @@ pub struct Problem {
     pub message: String,
     /// Whether only a person can help.
     pub stalled: bool,
+}
+
+/// An object that a cluster is made of.
+pub trait Child:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Child for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static
+{
 }
 
 /// Of which clusters the objects are not what they ought to be.
@@ -127,13 +152,15 @@ impl Applying {
             self.applied.get(&key).is_some_and(|applied| applied.version > version(&**set))
         });
         let (window, is_over) = self.rolling.window(cluster, set.as_deref(), behind, decided).await;
-        let Children { account, size, nodes, clients, budget, stateful_set } =
+        let Children { account, size, nodes, clients, budget, autoscaler, policy, stateful_set } =
             children(cluster, window, set.as_deref());
         self.ensure(cluster, &watched.accounts, account).await?;
         self.ensure(cluster, &watched.config_maps, size).await?;
         self.ensure(cluster, &watched.services, nodes).await?;
         self.ensure(cluster, &watched.services, clients).await?;
         self.ensure(cluster, &watched.budgets, budget).await?;
+        self.ensure_or_not(cluster, &watched.autoscalers, &name, autoscaler).await?;
+        self.ensure_or_not(cluster, &watched.policies, &Names::of(cluster).nodes, policy).await?;
         // Last, so that no pod begins before what it needs is there.
         let changed = self.ensure(cluster, &watched.stateful_sets, stateful_set).await?;
         // What follows from a set that was just changed is not known yet.
@@ -199,17 +226,42 @@ impl Applying {
         }
     }
 
+    /// The same of an object that not every cluster has: one that is no longer wanted is deleted.
+    async fn ensure_or_not<K>(
+        &mut self,
+        cluster: &AppSocketsCluster,
+        store: &Store<K>,
+        name: &str,
+        wanted: Option<K>,
+    ) -> Result<(), Problem>
+    where
+        K: Child,
+    {
+        let namespace = cluster.namespace().unwrap_or_default();
+        if let Some(wanted) = wanted {
+            return self.ensure(cluster, store, wanted).await.map(drop);
+        }
+        let Some(there) = store.get(&ObjectRef::new(name).within(&namespace)) else { return Ok(()) };
+        let kind = K::kind(&());
+        if owned(cluster, &kind, &*there).is_err() {
+            return Ok(());
+        }
+        self.applied.remove(&(cluster.uid().unwrap_or_default(), id(&*there)));
+        let only_it = Preconditions { uid: there.uid(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(only_it), ..DeleteParams::default() };
+        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        match api.delete(name, &params).await {
+            Ok(_) => info!("The {} is no longer wanted, and deleted.", id(&*there)),
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(refused(&id(&*there), &error)),
+        }
+        Ok(())
+    }
+
     /// Makes an object what it ought to be, if it is not known to be that already, and tells whether that changed it.
     async fn ensure<K>(&mut self, cluster: &AppSocketsCluster, store: &Store<K>, wanted: K) -> Result<bool, Problem>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Serialize
-            + DeserializeOwned
-            + Clone
-            + Debug
-            + Send
-            + Sync
-            + 'static,
+        K: Child,
     {
         let kind = K::kind(&()).into_owned();
         let (name, namespace) = (wanted.name_any(), wanted.namespace().unwrap_or_default());

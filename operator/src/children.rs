@@ -9,7 +9,9 @@ use appsockets_crds::AppSocketsCluster;
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
+        autoscaling::v2::HorizontalPodAutoscaler,
         core::v1::{ConfigMap, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -21,6 +23,7 @@ use crate::rollout::Window;
 pub use node::asks_for_other_pods;
 
 mod node;
+mod optional;
 pub mod secrets;
 mod services;
 
@@ -58,6 +61,10 @@ pub struct Children {
     pub clients: Service,
     /// How many pods others may take away at a time.
     pub budget: PodDisruptionBudget,
+    /// Who sets the number of nodes, if that is somebody.
+    pub autoscaler: Option<HorizontalPodAutoscaler>,
+    /// Who may reach nodes, if that is not everybody.
+    pub policy: Option<NetworkPolicy>,
     pub stateful_set: StatefulSet,
 }
 
@@ -81,6 +88,8 @@ pub fn children(cluster: &AppSocketsCluster, window: Window, before: Option<&Sta
         nodes: services::nodes(cluster, &names),
         clients: services::clients(cluster, &names),
         budget: services::budget(cluster, &names),
+        autoscaler: optional::autoscaler(cluster, &names),
+        policy: optional::policy(cluster, &names),
         stateful_set: node::stateful_set(cluster, &names, window, before),
     }
 }
@@ -137,7 +146,8 @@ pub fn metadata(cluster: &AppSocketsCluster, name: &str) -> ObjectMeta {
 }
 
 fn labels(cluster: &AppSocketsCluster) -> BTreeMap<String, String> {
-    let mut labels = selector(cluster);
+    let mut labels = cluster.spec.labels.clone();
+    labels.extend(selector(cluster));
     labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
     labels
 }

@@ -16,7 +16,9 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::StatefulSet,
+        autoscaling::v2::HorizontalPodAutoscaler,
         core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
 };
@@ -76,6 +78,8 @@ pub struct Watched {
     pub config_maps: Store<ConfigMap>,
     pub accounts: Store<ServiceAccount>,
     pub budgets: Store<PodDisruptionBudget>,
+    pub autoscalers: Store<HorizontalPodAutoscaler>,
+    pub policies: Store<NetworkPolicy>,
     /// Custom resources, pods or Secrets have changed.
     pub world: Signal,
     /// What clusters are made of has changed.
@@ -110,6 +114,8 @@ impl Watched {
             config_maps: place.watch("ConfigMap", &ours, &children),
             accounts: place.watch("ServiceAccount", &ours, &children),
             budgets: place.watch("PodDisruptionBudget", &ours, &children),
+            autoscalers: place.watch("HorizontalPodAutoscaler", &ours, &children),
+            policies: place.watch("NetworkPolicy", &ours, &children),
             failing: failing.clone(),
             unlisted: unlisted.clone(),
             client: client.clone(),

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use appsockets_crds::{AppSocketsCluster, AppSocketsClusterSpec};
+use appsockets_crds::{AppSocketsCluster, AppSocketsClusterSpec, ConnectionsSpec, reference::SecretKeyRef};
 use k8s_openapi::{
     api::{
         apps::v1::{StatefulSet, StatefulSetOrdinals, StatefulSetSpec, StatefulSetUpdateStrategy},
         core::v1::{
             Capabilities, ConfigMapKeySelector, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
             HTTPGetAction, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-            SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+            SecretKeySelector, SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -29,6 +29,8 @@ pub const EXPECTED: &str = "expectedCoreNodes";
 const KEYS: &str = "/etc/appsockets/keys";
 const CERTIFICATE: &str = "/etc/appsockets/certificate";
 const DATA: &str = "/var/lib/appsockets";
+/// Tells machines apart.
+const MACHINE: &str = "kubernetes.io/hostname";
 /// Nobody on any machine.
 const USER: i64 = 65_532;
 /// Beyond the time that sessions are given: to hand over channels before, and for those that do not go by themselves.
@@ -82,7 +84,16 @@ pub fn stateful_set(
 
 /// What of the resource pods follow from.
 fn asked(spec: &AppSocketsClusterSpec) -> AppSocketsClusterSpec {
-    AppSocketsClusterSpec { replicas: 0, tenants: None, update: None, rebalance: None, paused: false, ..spec.clone() }
+    AppSocketsClusterSpec {
+        replicas: 0,
+        tenants: None,
+        update: None,
+        rebalance: None,
+        autoscale: None,
+        network_policy: false,
+        paused: false,
+        ..spec.clone()
+    }
 }
 
 /// Whether pods are replaced when a cluster's resource changes so.
@@ -100,6 +111,9 @@ fn made(before: &StatefulSet, asked: &AppSocketsClusterSpec) -> Option<(PodTempl
 }
 
 fn pod(cluster: &AppSocketsCluster, names: &Names) -> PodSpec {
+    let spec = &cluster.spec;
+    let machines = [MACHINE.to_owned()];
+    let over = if spec.spread_over.is_empty() { &machines[..] } else { &spec.spread_over };
     let secret = |name: &str, secret: &str| Volume {
         name: name.to_owned(),
         secret: Some(SecretVolumeSource {
@@ -111,9 +125,9 @@ fn pod(cluster: &AppSocketsCluster, names: &Names) -> PodSpec {
     };
     let data =
         Volume { name: "data".to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
-    let spread = TopologySpreadConstraint {
+    let spread = |topology_key: &String| TopologySpreadConstraint {
         max_skew: 1,
-        topology_key: "kubernetes.io/hostname".to_owned(),
+        topology_key: topology_key.clone(),
         when_unsatisfiable: "ScheduleAnyway".to_owned(),
         label_selector: Some(LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() }),
         ..TopologySpreadConstraint::default()
@@ -131,7 +145,9 @@ fn pod(cluster: &AppSocketsCluster, names: &Names) -> PodSpec {
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
             ..PodSecurityContext::default()
         }),
-        topology_spread_constraints: Some(vec![spread]),
+        topology_spread_constraints: Some(over.iter().map(spread).collect()),
+        node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
+        tolerations: (!spec.tolerations.is_empty()).then(|| spec.tolerations.clone()),
         containers: vec![container(cluster, names)],
         volumes: Some(vec![data, secret("keys", &names.keys), secret("certificate", &names.node_certificate)]),
         ..PodSpec::default()
@@ -250,7 +266,20 @@ fn environment(cluster: &AppSocketsCluster, names: &Names) -> Vec<EnvVar> {
     let expected_name = variable("cluster.expectedCoreNodes");
     all.remove(&expected_name);
     let all = all.into_iter().map(|(name, value)| EnvVar { name, value: Some(value), value_from: None });
-    all.chain([EnvVar { name: expected_name, value: None, value_from: Some(expected) }]).collect()
+    let expected = EnvVar { name: expected_name, value: None, value_from: Some(expected) };
+    all.chain([expected]).chain(connections(cluster)).collect()
+}
+
+/// Where databases and brokers are, which only the pod's machine reads.
+fn connections(cluster: &AppSocketsCluster) -> impl Iterator<Item = EnvVar> {
+    let ConnectionsSpec { postgres, redis, nats } = cluster.spec.connections.clone().unwrap_or_default();
+    let all = [("DATABASE_URL", postgres), ("REDIS_URL", redis), ("NATS_URL", nats)];
+    all.into_iter().filter_map(|(name, secret)| {
+        let SecretKeyRef { name: secret, key } = secret?;
+        let selector = SecretKeySelector { name: secret, key, optional: None };
+        let value_from = EnvVarSource { secret_key_ref: Some(selector), ..EnvVarSource::default() };
+        Some(EnvVar { name: name.to_owned(), value: None, value_from: Some(value_from) })
+    })
 }
 
 /// The environment variable of a key of the nodes' configuration.

@@ -98,3 +98,38 @@ fn secrets_belong_to_the_cluster_and_differ() {
     assert_eq!(secrets::value(&node, secrets::AUTHORITY), secrets::value(&authority, secrets::CERTIFICATE));
     assert_ne!(secrets::value(&node, secrets::CERTIFICATE_KEY), secrets::value(&authority, secrets::CERTIFICATE_KEY));
 }
+
+#[test]
+fn what_not_every_cluster_has_is_made_only_where_it_is_asked_for() {
+    let plain = children(&cluster(json!({"image": "node:1"})), WINDOW, None);
+    assert!(plain.autoscaler.is_none() && plain.policy.is_none());
+    let autoscale = json!({"minReplicas": 2, "maxReplicas": 9, "sessionsPerNode": 5000, "cpuPercent": 70});
+    let asked = json!({"image": "node:1", "autoscale": autoscale, "networkPolicy": true, "labels": {"team": "a"}});
+    assert_eq!(pod(asked.clone())["spec"], pod(json!({"image": "node:1"}))["spec"]);
+    let all = children(&cluster(asked), WINDOW, None);
+    let autoscaler = serde_json::to_value(all.autoscaler.unwrap()).unwrap();
+    assert_eq!(autoscaler["spec"]["scaleTargetRef"]["kind"], "AppSocketsCluster");
+    assert_eq!(autoscaler["spec"]["metrics"][0]["pods"]["target"]["averageValue"], "5000");
+    assert_eq!(autoscaler["spec"]["metrics"][1]["resource"]["target"]["averageUtilization"], 70);
+    let policy = serde_json::to_value(all.policy.unwrap()).unwrap();
+    let open = |port: i32| {
+        let mut rules = policy["spec"]["ingress"].as_array().unwrap().iter();
+        let rule = rules.find(|rule| rule["ports"].as_array().unwrap().iter().any(|other| other["port"] == port));
+        rule.unwrap_or_else(|| panic!("nobody reaches {port}"))["from"].is_null()
+    };
+    assert!(open(8080) && open(9090) && !open(8081) && !open(7946) && !open(7947));
+    let labels = all.stateful_set.metadata.labels.unwrap();
+    assert_eq!((&*labels["team"], &*labels["appsockets.io/cluster"]), ("a", "main"));
+}
+
+#[test]
+fn connection_strings_are_passed_on_unread() {
+    let connections = json!({"postgres": {"name": "database", "key": "url"}});
+    let pod =
+        pod(json!({"image": "node:1", "connections": connections, "spreadOver": ["topology.kubernetes.io/zone"]}));
+    let variables = pod["spec"]["containers"][0]["env"].as_array().unwrap();
+    let database = variables.iter().find(|variable| variable["name"] == "DATABASE_URL").unwrap();
+    assert_eq!(database["valueFrom"]["secretKeyRef"], json!({"name": "database", "key": "url"}));
+    assert!(!variables.iter().any(|variable| variable["name"] == "REDIS_URL"));
+    assert_eq!(pod["spec"]["topologySpreadConstraints"][0]["topologyKey"], "topology.kubernetes.io/zone");
+}
