@@ -180,7 +180,9 @@ impl Look {
         let outdated = self.ours().find(|pod| !pod.current);
         let wanted = self.replicas + i32::from(outdated.is_some() && self.replicas > 0);
         if replicas < wanted || self.replicas == 0 && replicas > 0 {
-            return resize(start, wanted);
+            // Two new pods at a time would share the sessions of one that leaves, and the last would get too few.
+            let leaving = self.leaving().filter(|_| outdated.is_some() && !self.skips(Gate::PodsReady));
+            return leaving.unwrap_or_else(|| resize(start, wanted));
         }
         let goes = match (outdated, self.ours().last()) {
             (None, Some(last)) if replicas > wanted => last,

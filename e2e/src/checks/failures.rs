@@ -166,7 +166,7 @@ fn restore(kubernetes: &Kubernetes<'_>, list: &str) -> anyhow::Result<()> {
 }
 
 /// What an operator can't read stops nothing else, and nodes keep what they have of it.
-async fn undecodable(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+pub async fn undecodable(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     let hub = json!({
         "apiVersion": "appsockets.io/v1alpha1", "kind": "Hub", "metadata": {"name": "odd", "namespace": SHOP},
         "spec": {"clusterRef": {"name": "main"}},

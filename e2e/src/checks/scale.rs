@@ -9,6 +9,7 @@ use kube::{
 };
 use serde_json::json;
 
+use super::failures;
 use crate::kubernetes::{Kubernetes, SHOP, until};
 
 /// Requests at a time.
@@ -16,7 +17,7 @@ const AT_ONCE: usize = 16;
 
 pub async fn run(kubernetes: &Kubernetes<'_>, hubs: usize) -> anyhow::Result<()> {
     let api: Api<Hub> = Api::namespaced(kubernetes.client.clone(), SHOP);
-    let began = Instant::now();
+    let (began, writes) = (Instant::now(), status_writes(kubernetes)?);
     let mut making = tokio::task::JoinSet::new();
     for worker in 0..AT_ONCE {
         let api = api.clone();
@@ -45,9 +46,11 @@ pub async fn run(kubernetes: &Kubernetes<'_>, hubs: usize) -> anyhow::Result<()>
     let ready = began.elapsed();
     let memory = operator_memory();
     println!(
-        "scale: {hubs} hubs made in {:.1} s, all Ready after {:.1} s; operators' memory {memory}",
+        "scale: {hubs} hubs made in {:.1} s, all Ready after {:.1} s, with {} writes of their statuses; operators' memory \
+         {memory}",
         made.as_secs_f64(),
-        ready.as_secs_f64()
+        ready.as_secs_f64(),
+        status_writes(kubernetes)? - writes
     );
     let changed = Instant::now();
     kubernetes.kubectl(&[
@@ -63,6 +66,7 @@ pub async fn run(kubernetes: &Kubernetes<'_>, hubs: usize) -> anyhow::Result<()>
     kubernetes.wait_ready(SHOP, "hub/demo", 60)?;
     println!("scale: a change among them is Ready after {:.2} s", changed.elapsed().as_secs_f64());
 
+    failures::undecodable(kubernetes).await?;
     api.delete_collection(&DeleteParams::default(), &ListParams::default().labels("many=true")).await?;
     let held = until("so many hubs do not go unasked", 30, async || {
         let status = kubernetes.status(SHOP, "appsocketscluster/main")?.to_string();
@@ -75,6 +79,17 @@ pub async fn run(kubernetes: &Kubernetes<'_>, hubs: usize) -> anyhow::Result<()>
     kubernetes.kubectl(&["-n", SHOP, "annotate", "appsocketscluster", "main", "appsockets.io/remove-hubs-"])?;
     println!("scale: the removal of all of them waited to be allowed, and was done {:.2} s after", gone.as_secs_f64());
     Ok(())
+}
+
+/// How often the API server was asked to write a status of ours.
+fn status_writes(kubernetes: &Kubernetes<'_>) -> anyhow::Result<u64> {
+    let metrics = kubernetes.kubectl(&["get", "--raw", "/metrics"])?;
+    let ours = metrics.lines().filter(|line| {
+        let parts = ["apiserver_request_total{", "group=\"appsockets.io\"", "subresource=\"status\""];
+        parts.iter().all(|part| line.contains(part))
+    });
+    let counts = ours.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+    Ok(counts.sum::<f64>() as u64)
 }
 
 fn is_ready(hub: &Hub) -> bool {

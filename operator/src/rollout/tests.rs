@@ -71,6 +71,11 @@ fn the_window_moves_up_until_all_are_new() {
     let mut last = look(3, 2, "lSSS", &[]);
     last.window = Window { start: 3, replicas: 3 };
     assert_eq!(gate(&last), (Gate::PodsReady, false), "it is over when the last one is gone");
+    let mut next = look(3, 0, "lssS", &[]);
+    next.window = Window { start: 1, replicas: 3 };
+    assert_eq!(gate(&next), (Gate::PodsReady, false), "its sessions are for one new pod alone");
+    next.skip.insert(Gate::PodsReady);
+    assert_eq!(next.step(), resize(1, 4));
 }
 
 #[test]
