@@ -44,8 +44,9 @@ pub async fn run(kubernetes: &Kubernetes<'_>, cache: &Path) -> anyhow::Result<()
 async fn show(kubernetes: &Kubernetes<'_>, repository: &Repository<'_>, engine: &Engine<'_>) -> anyhow::Result<()> {
     let get = |object: &str, path: &str| kubernetes.kubectl(&["-n", NAMESPACE, "get", object, "-o", path]);
     let made = until("what is in git is there", 60, async || {
-        let there = get("appsocketscluster/main,hub/demo,channelrules/news", "name");
-        Ok(there.map(drop).map_err(|error| error.to_string()))
+        let mut objects = ["appsocketscluster/main", "hub/demo", "channelrules/news"].into_iter();
+        let there = objects.try_for_each(|object| get(object, "name").map(drop));
+        Ok(there.map_err(|error| error.to_string()))
     });
     made.await?;
     for object in ["appsocketscluster/main", "hub/demo", "channelrules/news"] {
