@@ -81,7 +81,7 @@ async fn show(kubernetes: &Kubernetes<'_>, repository: &Repository<'_>, engine: 
     let log = engine.log();
     // The first may have begun before.
     let since = log[from..].split_once("RESULT").map_or("", |(_, rest)| rest);
-    let results: Vec<_> = since.lines().filter(|line| line.contains("appsockets.io")).collect();
+    let results: Vec<_> = since.lines().filter(|line| line.starts_with("appsockets.io/")).collect();
     ensure!(results.len() >= 3 * (REFRESHES - 1), "the log does not show what became of each: {since}");
     let changed: Vec<_> = results.iter().filter(|line| !line.trim_end().ends_with("unchanged")).collect();
     ensure!(changed.is_empty(), "something is never in sync: {changed:?}");
