@@ -50,31 +50,6 @@ pub struct Problem {
     pub stalled: bool,
 }
 
-/// An object that a cluster is made of.
-pub trait Child:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-    + Serialize
-    + DeserializeOwned
-    + Clone
-    + Debug
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<K> Child for K where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Serialize
-        + DeserializeOwned
-        + Clone
-        + Debug
-        + Send
-        + Sync
-        + 'static
-{
-}
-
 /// Of which clusters the objects are not what they ought to be.
 pub type Problems = Told<Problem>;
 
@@ -159,8 +134,14 @@ impl Applying {
         self.ensure(cluster, &watched.services, nodes).await?;
         self.ensure(cluster, &watched.services, clients).await?;
         self.ensure(cluster, &watched.budgets, budget).await?;
-        self.ensure_or_not(cluster, &watched.autoscalers, &name, autoscaler).await?;
-        self.ensure_or_not(cluster, &watched.policies, &Names::of(cluster).nodes, policy).await?;
+        match autoscaler {
+            Some(autoscaler) => drop(self.ensure(cluster, &watched.autoscalers, autoscaler).await?),
+            None => self.absent(cluster, &watched.autoscalers, &name).await?,
+        }
+        match policy {
+            Some(policy) => drop(self.ensure(cluster, &watched.policies, policy).await?),
+            None => self.absent(cluster, &watched.policies, &Names::of(cluster).nodes).await?,
+        }
         // Last, so that no pod begins before what it needs is there.
         let changed = self.ensure(cluster, &watched.stateful_sets, stateful_set).await?;
         // What follows from a set that was just changed is not known yet.
@@ -226,21 +207,12 @@ impl Applying {
         }
     }
 
-    /// The same of an object that not every cluster has: one that is no longer wanted is deleted.
-    async fn ensure_or_not<K>(
-        &mut self,
-        cluster: &AppSocketsCluster,
-        store: &Store<K>,
-        name: &str,
-        wanted: Option<K>,
-    ) -> Result<(), Problem>
+    /// Deletes an object of the cluster that is no longer asked for.
+    async fn absent<K>(&mut self, cluster: &AppSocketsCluster, store: &Store<K>, name: &str) -> Result<(), Problem>
     where
-        K: Child,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug + 'static,
     {
         let namespace = cluster.namespace().unwrap_or_default();
-        if let Some(wanted) = wanted {
-            return self.ensure(cluster, store, wanted).await.map(drop);
-        }
         let Some(there) = store.get(&ObjectRef::new(name).within(&namespace)) else { return Ok(()) };
         let kind = K::kind(&());
         if owned(cluster, &kind, &*there).is_err() {
@@ -261,7 +233,14 @@ impl Applying {
     /// Makes an object what it ought to be, if it is not known to be that already, and tells whether that changed it.
     async fn ensure<K>(&mut self, cluster: &AppSocketsCluster, store: &Store<K>, wanted: K) -> Result<bool, Problem>
     where
-        K: Child,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Serialize
+            + DeserializeOwned
+            + Clone
+            + Debug
+            + Send
+            + Sync
+            + 'static,
     {
         let kind = K::kind(&()).into_owned();
         let (name, namespace) = (wanted.name_any(), wanted.namespace().unwrap_or_default());

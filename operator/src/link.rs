@@ -100,7 +100,7 @@ impl Links {
 
     /// It changes at every heartbeat, so nobody is woken by it.
     fn note_load(&self, pod_uid: &str, held: &Held) {
-        let load = Load { sessions: held.sessions, view: held.view, settled: held.settled, fresh: false };
+        let load = Load { sessions: held.sessions, view: held.view, settled: held.settled };
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         reports.entry(pod_uid.to_owned()).or_default().load = Some((Instant::now(), load));
     }

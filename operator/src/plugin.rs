@@ -10,9 +10,10 @@ use kube::{
     Api, Client, Config, ResourceExt,
     api::{EvictParams, ListParams, Patch, PatchParams},
     config::KubeConfigOptions,
+    runtime::wait::{await_condition, conditions::is_deleted},
 };
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
 use crate::{children::CLUSTER_LABEL, rolling::PROMOTE_ANNOTATION};
 
@@ -96,13 +97,10 @@ async fn drain(client: &Client, namespace: &str, name: &str) -> anyhow::Result<S
         .await
         .context("the disruption budget, or the API server, does not let it go")?;
     let began = Instant::now();
-    while began.elapsed() < GONE_WITHIN {
-        if api.get_opt(name).await?.is_none_or(|there| there.uid() != pod.uid()) {
-            return Ok(format!("{name} has handed over and is gone, after {:.0} s.\n", began.elapsed().as_secs_f64()));
-        }
-        sleep(Duration::from_millis(200)).await;
-    }
-    bail!("{name} is still there")
+    let uid = pod.uid().unwrap_or_default();
+    let gone = timeout(GONE_WITHIN, await_condition(api, name, is_deleted(&uid))).await;
+    gone.with_context(|| format!("{name} is still there"))??;
+    Ok(format!("{name} has handed over and is gone, after {:.0} s.\n", began.elapsed().as_secs_f64()))
 }
 
 /// The pods of a cluster, in their order.

@@ -24,7 +24,7 @@ use crate::{
     link::{Links, Report},
     pods,
     resolve::key_of,
-    rollout::{Gate, Load, Look, Phase, STEERED, Seen, Step, Uneven, Window},
+    rollout::{Gate, Look, Phase, STEERED, Seen, Step, Uneven, Window},
     status::{self, Outcome},
     told::Told,
     watching::Watched,
@@ -115,10 +115,6 @@ impl Rolling {
         look.caught_up &= !behind;
         memory.notice(&look, &own);
         look.quiet = memory.since.elapsed();
-        look.pods
-            .iter_mut()
-            .filter_map(|pod| pod.load.as_mut())
-            .for_each(|load| load.fresh &= look.quiet > STEERED / 2);
         let step = look.step();
         self.steer(cluster, &look, &own, &mut memory).await;
         let next = match &step {
@@ -177,7 +173,6 @@ impl Rolling {
         let reports: Vec<_> = own.iter().map(of).collect();
         let seen = |(pod, report): (&Arc<Pod>, &Report)| {
             let is_current = pod.labels().get(REVISION_LABEL).map(String::as_str) == revision;
-            let fresh = |at: Instant| report.unreachable.is_none() && at > memory.since;
             Seen {
                 name: pod.name_any(),
                 ordinal: ordinal(pod).unwrap_or(0),
@@ -185,7 +180,8 @@ impl Rolling {
                 phase: phase(pod),
                 trouble: pods::trouble(pod),
                 stuck: pods::is_stuck(pod),
-                load: report.load.map(|(at, load)| Load { fresh: fresh(at), ..load }),
+                load: report.load.map(|(_, load)| load),
+                fresh: report.unreachable.is_none() && report.load.is_some_and(|(at, _)| at > memory.since),
             }
         };
         let live = own.iter().zip(&reports).filter(|(pod, _)| pods::is_live(pod));

@@ -52,6 +52,8 @@ pub struct Seen {
     pub stuck: bool,
     /// None: nobody knows.
     pub load: Option<Load>,
+    /// Whether the node has said that after the last change of pods.
+    pub fresh: bool,
 }
 
 /// What a node says of itself.
@@ -60,8 +62,6 @@ pub struct Load {
     pub sessions: u64,
     pub view: u64,
     pub settled: bool,
-    /// Whether it was said after the last change of pods.
-    pub fresh: bool,
 }
 
 /// What is seen of a cluster.
@@ -250,10 +250,10 @@ impl Look {
             }
             Gate::Served => self.lagging.clone().and_then(comes),
             Gate::Settled => {
-                let loads: Option<Vec<_>> = self.serving().map(|pod| pod.load).collect();
+                let loads: Option<Vec<_>> = self.serving().map(|pod| pod.load.filter(|_| pod.fresh)).collect();
                 let settled = loads.is_some_and(|loads| {
                     let view = loads.first().map(|load| load.view);
-                    loads.iter().all(|load| load.fresh && load.settled && Some(load.view) == view)
+                    loads.iter().all(|load| load.settled && Some(load.view) == view)
                 });
                 if settled && self.quiet >= STEERED {
                     return None;
@@ -286,13 +286,19 @@ impl Look {
         if stay.is_empty() {
             return names(serving);
         }
+        if !rolls {
+            return names(stay);
+        }
         // What is known of sessions is a second old, so one that almost has its part gets no more while others lack much.
-        let have_less = |percent: u64| -> Vec<&Seen> {
+        for percent in [ALMOST, 100] {
             let enough = self.mean() * percent / 100;
-            stay.iter().copied().filter(|pod| pod.load.is_none_or(|load| load.sessions < enough)).collect()
-        };
-        let choices = [have_less(ALMOST), have_less(100), stay.clone()];
-        names(choices.into_iter().skip(if rolls { 0 } else { 2 }).find(|pods| !pods.is_empty()).unwrap_or_default())
+            let lacks = |pod: &&Seen| pod.load.is_none_or(|load| load.sessions < enough);
+            let lacking: Vec<_> = stay.iter().copied().filter(lacks).collect();
+            if !lacking.is_empty() {
+                return names(lacking);
+            }
+        }
+        names(stay)
     }
 
     /// Sessions that each pod would have, at least one.

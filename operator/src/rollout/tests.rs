@@ -17,7 +17,6 @@ fn look(replicas: i32, start: i32, pods: &str, sessions: &[u64]) -> Look {
             sessions: sessions.get(place).copied().unwrap_or(0),
             view: 7,
             settled: true,
-            fresh: true,
         });
         let stuck = letter.eq_ignore_ascii_case(&'b');
         Seen {
@@ -28,6 +27,7 @@ fn look(replicas: i32, start: i32, pods: &str, sessions: &[u64]) -> Look {
             trouble: stuck.then(|| "ImagePullBackOff".to_owned()),
             stuck,
             load,
+            fresh: true,
         }
     };
     Look {
@@ -88,14 +88,15 @@ fn a_step_waits_for_what_it_must() {
     assert_eq!(gate(&look(3, 0, "slsS", &[])), (Gate::PodsReady, false));
     assert_eq!(gate(&Look { lagging: Some("1 of 4".to_owned()), ..rolling() }), (Gate::Served, false));
     assert_eq!(gate(&Look { quiet: Duration::from_secs(1), ..rolling() }), (Gate::Settled, false));
-    let change = |change: fn(&mut Load)| {
+    let change = |change: fn(&mut Seen)| {
         let mut look = rolling();
-        change(look.pods[2].load.as_mut().unwrap());
+        change(&mut look.pods[2]);
         gate(&look)
     };
-    assert_eq!(change(|load| load.view = 6), (Gate::Settled, false));
-    assert_eq!(change(|load| load.settled = false), (Gate::Settled, false));
-    assert_eq!(change(|load| load.fresh = false), (Gate::Settled, false));
+    assert_eq!(change(|pod| pod.load.as_mut().unwrap().view = 6), (Gate::Settled, false));
+    assert_eq!(change(|pod| pod.load.as_mut().unwrap().settled = false), (Gate::Settled, false));
+    assert_eq!(change(|pod| pod.fresh = false), (Gate::Settled, false));
+    assert_eq!(change(|pod| pod.load = None), (Gate::Settled, false));
     assert_eq!(gate(&Look { sessions_before: Some(400), ..rolling() }), (Gate::SessionsBack, false));
     let patient = Look { sessions_before: Some(400), quiet: Duration::from_secs(60), ..rolling() };
     assert_eq!(patient.step(), resize(1, 3), "some clients do not come back");
