@@ -275,7 +275,8 @@ impl Look {
             pods.into_iter().map(|pod| &*pod.name).collect()
         }
         let serving: Vec<_> = self.serving().collect();
-        let rolls = self.outdated() > 0;
+        // Also while the last old pod still gives its sessions away.
+        let rolls = self.pods.iter().any(|pod| !pod.current);
         let stay: Vec<_> = match rolls {
             true => serving.iter().copied().filter(|pod| pod.current).collect(),
             false => {

@@ -154,6 +154,10 @@ fn scaling_takes_one_away_at_a_time_and_adds_all_at_once() {
 #[test]
 fn clients_come_to_pods_that_stay_and_have_less_than_their_part() {
     let accepting = |look: Look| look.accepting().iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    // The last old pod is no longer among those that there ought to be, and gives its sessions away.
+    let last = look(3, 0, "lSSS", &[0, 1000, 1000, 20]);
+    let window = Window { start: 1, replicas: 3 };
+    assert_eq!(accepting(Look { window, sessions_before: Some(3000), ..last }), ["main-3"]);
     assert_eq!(accepting(look(3, 0, "SSS", &[900, 0, 0])), ["main-0", "main-1", "main-2"]);
     assert_eq!(accepting(look(3, 0, "sssT", &[100, 100, 100, 0])), ["main-0", "main-1", "main-2"]);
     assert_eq!(accepting(look(3, 0, "sssS", &[100, 100, 100, 0])), ["main-3"]);
