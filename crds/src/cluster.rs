@@ -88,6 +88,11 @@ pub struct AppSocketsClusterSpec {
     /// How pods are replaced when they are to be others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateSpec>,
+    /// How long nodes accept former keys once they use new ones, in seconds. The annotation `appsockets.io/rotate-keys` with
+    /// another value has them exchanged.
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 604800").message("Write 0 to 604800 seconds, which is a week."))]
+    #[serde(default = "hour")]
+    pub key_overlap_seconds: i32,
     /// Whether sessions are sent from fuller nodes to others where they are uneven; unless given, they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<bool>,
@@ -191,6 +196,9 @@ pub struct ClusterStatus {
     /// How far the pods have come that are being replaced, added or removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+    /// How far nodes have exchanged their keys, while that goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<String>,
     /// `Ready`, and where they hold `Reconciling`, `Stalled` and `Paused`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -221,4 +229,8 @@ fn three() -> i32 {
 
 fn ten() -> i32 {
     10
+}
+
+fn hour() -> i32 {
+    3600
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Context;
 use serde_json::Value;
 
-use crate::kubernetes::{Kubernetes, SYSTEM, until};
+use crate::kubernetes::{Kubernetes, SHOP, SYSTEM, until};
 
 const CHART: &str = "charts/appsockets";
 /// Where the chart is installed with a cluster of its own.
@@ -19,13 +19,12 @@ pub async fn run(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
         let rendered = template(kubernetes, more)?;
         kubernetes.dry_run(&rendered).context("the API server refuses what the chart renders")?;
     }
-    // What was applied without Helm makes room for it; custom resources and nodes stay.
-    kubernetes.kubectl(&["delete", "-f", "deploy/operator.yaml"])?;
-    adopted(kubernetes)?;
+    taken_over(kubernetes)?;
     let began = Instant::now();
-    kubernetes.helm(&with(&["install"], &["--create-namespace", "--wait", "--set", "cluster.enabled=true"]))?;
+    from_nothing(kubernetes).await?;
+    println!("chart: installed, with a cluster of three and a hub after {:.1} s", began.elapsed().as_secs_f64());
+    kubernetes.helm(&with(&["upgrade"], &["--wait", "--set", "cluster.enabled=true"]))?;
     kubernetes.wait_ready(SYSTEM, "appsocketscluster/main", 120)?;
-    println!("chart: installed with a cluster of three after {:.1} s", began.elapsed().as_secs_f64());
     let nodes = pods(kubernetes)?;
     kubernetes
         .helm(&with(&["upgrade"], &["--wait", "--set", "cluster.enabled=true,operator.log=debug,labels.team=a"]))?;
@@ -51,7 +50,33 @@ pub async fn run(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     gone.await?;
     kubernetes.kubectl(&["apply", "-f", "deploy/operator.yaml"])?;
     kubernetes.kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/appsockets-operator", "--timeout=60s"])?;
-    kubernetes.wait_ready(crate::kubernetes::SHOP, "appsocketscluster/main", 60).map(drop)
+    kubernetes.wait_ready(SHOP, "appsocketscluster/main", 60).map(drop)
+}
+
+/// What was applied without Helm becomes the release's, and nodes do not notice.
+fn taken_over(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    let uids = "jsonpath={.items[*].metadata.uid}";
+    let nodes = || kubernetes.kubectl(&["-n", SHOP, "get", "pods", "-l", "appsockets.io/cluster=main", "-o", uids]);
+    let before = nodes()?;
+    kubernetes.helm(&with(&["install"], &["--wait", "--take-ownership"])).context("what was applied stays")?;
+    kubernetes.wait_ready(SHOP, "appsocketscluster/main", 60)?;
+    anyhow::ensure!(nodes()? == before, "Helm's operator has replaced nodes");
+    kubernetes.helm(&["uninstall", "release", "--namespace", SYSTEM, "--wait"]).map(drop)
+}
+
+/// As the README has it, on a Kubernetes that knows nothing of the project.
+async fn from_nothing(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    for objects in ["deploy/quickstart.yaml", "crds/"] {
+        kubernetes.kubectl(&["delete", "--ignore-not-found", "-f", objects])?;
+    }
+    kubernetes.kubectl(&["delete", "namespace", SYSTEM, "--ignore-not-found"])?;
+    let refused = kubernetes.helm(&with(&["install"], &["--create-namespace", "--set", "cluster.enabled=true"])).err();
+    let refused = refused.map(|error| error.to_string()).unwrap_or_default();
+    anyhow::ensure!(refused.contains("install without cluster.enabled first"), "Helm says {refused:?}");
+    kubernetes.helm(&with(&["install"], &["--create-namespace", "--wait"]))?;
+    kubernetes.kubectl(&["apply", "-f", "deploy/quickstart.yaml"])?;
+    kubernetes.wait_ready(SHOP, "appsocketscluster/main", 120)?;
+    kubernetes.wait_ready(SHOP, "hub/demo", 30).map(drop)
 }
 
 fn with<'a>(first: &[&'a str], last: &[&'a str]) -> Vec<&'a str> {
@@ -121,16 +146,4 @@ fn objects(kubernetes: &Kubernetes<'_>, text: &str) -> anyhow::Result<Vec<Value>
         }
     }
     Ok(all)
-}
-
-/// Definitions that are there already become the release's.
-fn adopted(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
-    for name in appsockets_crds::yaml::names() {
-        let definition = format!("customresourcedefinition/{name}");
-        kubernetes.kubectl(&["label", &definition, "app.kubernetes.io/managed-by=Helm", "--overwrite"])?;
-        let release =
-            ["meta.helm.sh/release-name=release".to_owned(), format!("meta.helm.sh/release-namespace={SYSTEM}")];
-        kubernetes.kubectl(&["annotate", &definition, &release[0], &release[1], "--overwrite"])?;
-    }
-    Ok(())
 }
