@@ -68,6 +68,10 @@ enum What {
     Chart,
     /// What replaces pods, and what does not.
     Rollout,
+    /// What `kubectl appsockets` does.
+    Plugin,
+    /// What the operator may do, and where no secret comes to.
+    Rights,
     /// Nothing is written while nothing happens.
     Idle,
     /// Everything can be deleted in any order. Nothing is left afterwards.
@@ -157,6 +161,14 @@ async fn checks(
     }
     if smoke || all || what == What::Rollout {
         checks::rollout::run(kubernetes, smoke).await?;
+        *passed += 1;
+    }
+    if smoke || all || what == What::Plugin {
+        checks::plugin::run(kubernetes).await?;
+        *passed += 1;
+    }
+    if smoke || all || what == What::Rights {
+        checks::rights::run(kubernetes).await?;
         *passed += 1;
     }
     if all || what == What::Gitops {

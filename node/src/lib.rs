@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod apply;
 pub mod auth;
+mod ciphers;
 pub mod cluster;
 pub mod codec;
 pub mod config;
@@ -13,7 +14,7 @@ mod nearest;
 pub mod node;
 pub mod operator;
 mod random;
-mod secret;
+pub mod secret;
 pub mod settings;
 pub mod store;
 pub mod tls;

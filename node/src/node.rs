@@ -59,17 +59,22 @@ impl Node {
         let (cluster, options) = Cluster::bind(&config)?.unzip();
         std::fs::create_dir_all(&config.data)
             .with_context(|| format!("the folder {} can't be made", config.data.display()))?;
-        if config.auth.session_secret.bytes().is_empty() {
-            let secret = match cluster {
-                Some(_) => secret::shared_by(&config.cluster.name, config.cluster.rpc.secret_key.bytes()),
-                None => secret::read_or_make(&config.data, secret::SESSION)?,
-            };
-            config.auth.session_secret = secret.into();
+        let derived = config.auth.session_secret.is_empty() && cluster.is_some();
+        if config.auth.session_secret.is_empty() && !derived {
+            config.auth.session_secret = secret::read_or_make(&config.data, secret::SESSION)?.into();
         }
-        if config.admin.token.bytes().is_empty() && config.admin.listen.is_some() {
+        if config.admin.token.is_empty() && config.admin.listen.is_some() {
             config.admin.token = secret::read_or_make(&config.data, secret::ADMIN)?.into();
             tracing::info!(file = %config.data.join(secret::ADMIN).display(), "The admin token is in this file.");
         }
+        let secrets = secret::Shared {
+            session: config.auth.session_secret.clone(),
+            membership: config.cluster.membership.secret_key.clone(),
+            rpc: config.cluster.rpc.secret_key.clone(),
+            admin: config.admin.token.clone(),
+            session_of: derived.then(|| config.cluster.name.clone()),
+        };
+        secrets.derive();
         if config.workers == 0 {
             config.workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256) as u16);
         }
@@ -78,7 +83,7 @@ impl Node {
         let database = store::open(&config.data).await?;
         let node = cluster.as_ref().map_or(0, |cluster| cluster.me.node);
         let settings = Settings::open(settings_options(&config, hubs, node), database.writer().clone()).await?;
-        let shared = Arc::new(shared(&config, settings, MessageStore::new(database), cluster)?);
+        let shared = Arc::new(shared(&config, settings, MessageStore::new(database), cluster, secrets)?);
         let (address, listeners) =
             listen(config.listen, config.workers).with_context(|| format!("{} can't be listened on", config.listen))?;
         let connections = Connections::new(config.connection.max);
@@ -145,6 +150,7 @@ impl Node {
             () = self.take_settings() => anyhow::bail!("the settings are no longer watched"),
             () = self.close_hubs() => anyhow::bail!("hubs are no longer closed"),
             () = self.watch_certificates(), if !self.tls.is_empty() => anyhow::bail!("certificates are no longer watched"),
+            () = self.shared.secrets.watch(&self.shared.settings) => anyhow::bail!("secrets are no longer watched"),
             () = self.remove_old_messages(), if self.retention_days > 0 => anyhow::bail!("old messages stay"),
         };
         if end == End::Stopped {
@@ -282,7 +288,7 @@ fn settings_options(config: &Config, hubs: Option<PathBuf>, node: u64) -> settin
         dynamic: config.engine.allow_dynamic_hubs.then(|| config.engine.dynamic_hub.clone()),
         dynamic_hubs_max: config.engine.dynamic_hubs_max,
         node,
-        operator: config.operator.listen.map(|_| Kept::new(&config.data, config.cluster.membership.secret_key.bytes())),
+        operator: config.operator.listen.map(|_| Kept::new(&config.data, &config.cluster.membership.secret_key)),
         ..settings::Options::default()
     }
 }
@@ -292,6 +298,7 @@ fn shared(
     settings: Settings,
     store: MessageStore,
     cluster: Option<Cluster>,
+    secrets: secret::Shared,
 ) -> anyhow::Result<Shared> {
     let me = cluster.as_ref().map(|cluster| cluster.me);
     Ok(Shared {
@@ -309,6 +316,7 @@ fn shared(
         runtime: runtime::Handle::current(),
         workers: config.workers,
         page: config.page,
+        secrets,
         handles: Handles::default(),
         cluster,
     })

@@ -3,7 +3,7 @@
 //! It speaks TLS, and only with who shows a certificate for clients that the cluster's authority has signed. The
 //! authority signs nodes' certificates for servers alone, so no node can be taken for the operator.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use appsockets_core::{
@@ -43,6 +43,8 @@ const PART_TIMEOUT: Duration = Duration::from_secs(10);
 const WITHHELD_MAX: usize = 100;
 /// Sessions that are to go are told so within this time.
 const SHED_SPREAD_MS_MAX: u32 = 600_000;
+/// How often the files of the certificates are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves until it is dropped.
 pub struct Port {
@@ -57,27 +59,16 @@ impl Port {
     /// The address can't be listened on, or a file of the certificates can't be used.
     pub async fn start(config: &OperatorConfig, shared: &Arc<Shared>) -> anyhow::Result<Option<Port>> {
         let Some(address) = config.listen else { return Ok(None) };
-        let read = |key: &str, path: &Option<std::path::PathBuf>| {
-            let path = path.as_ref().with_context(|| format!("set `operator.{key}` as well"))?;
-            std::fs::read(path).with_context(|| format!("operator.{key}: {} can't be read", path.display()))
-        };
-        let identity = TlsIdentity::from_pem(read("certificate", &config.certificate)?, read("key", &config.key)?);
-        let authority = Certificate::from_pem(read("authority", &config.authority)?);
-        let tls = ServerTlsConfig::new().identity(identity).client_ca_root(authority);
+        let files = Files::read(config)?;
+        let server = files.server()?;
         let listener = TcpListener::bind(address).await;
         let listener = listener.with_context(|| format!("operator.listen: {address} can't be listened on"))?;
         let address = listener.local_addr()?;
-        let service = ConfigurationServer::new(Service(shared.clone())).max_decoding_message_size(PART_BYTES_MAX);
-        let server = Server::builder()
-            .tls_config(tls)
-            .context("the certificates of `operator` can't be used")?
-            .max_concurrent_streams(16)
-            .add_service(service);
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tracing::info!("operator.listen: https://{address}");
+        let (config, shared) = (config.clone(), shared.clone());
         let serving = tokio::spawn(async move {
-            if let Err(error) = server.serve_with_incoming(incoming).await {
-                tracing::error!(%error, "the operator is no longer listened to");
+            if let Err(error) = serve(listener, config, files, server, shared).await {
+                tracing::error!(error = format!("{error:#}"), "the operator is no longer listened to");
             }
         });
         Ok(Some(Port { address, serving }))
@@ -95,14 +86,92 @@ impl Drop for Port {
     }
 }
 
-struct Service(Arc<Shared>);
+/// The certificates of the port, as their files have them.
+#[derive(Clone, PartialEq, Eq)]
+struct Files {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    authority: Vec<u8>,
+}
+
+impl Files {
+    fn read(config: &OperatorConfig) -> anyhow::Result<Files> {
+        let read = |key: &str, path: &Option<PathBuf>| {
+            let path = path.as_ref().with_context(|| format!("set `operator.{key}` as well"))?;
+            std::fs::read(path).with_context(|| format!("operator.{key}: {} can't be read", path.display()))
+        };
+        Ok(Files {
+            certificate: read("certificate", &config.certificate)?,
+            key: read("key", &config.key)?,
+            authority: read("authority", &config.authority)?,
+        })
+    }
+
+    fn server(&self) -> anyhow::Result<Server> {
+        let identity = TlsIdentity::from_pem(&self.certificate, &self.key);
+        let tls = ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(&self.authority));
+        let server = Server::builder().tls_config(tls).context("the certificates of `operator` can't be used")?;
+        Ok(server.max_concurrent_streams(16))
+    }
+}
+
+/// Serves with what the files have, for ever. Who is connected when they change is asked to connect anew.
+async fn serve(
+    listener: TcpListener,
+    config: OperatorConfig,
+    mut files: Files,
+    mut server: Server,
+    shared: Arc<Shared>,
+) -> anyhow::Result<()> {
+    let listener = listener.into_std()?;
+    loop {
+        let service = Service { shared: shared.clone(), shown: [files.certificate.clone(), files.authority.clone()] };
+        let service = ConfigurationServer::new(service).max_decoding_message_size(PART_BYTES_MAX);
+        let incoming = TcpIncoming::from(TcpListener::from_std(listener.try_clone()?)?).with_nodelay(Some(true));
+        let mut next = None;
+        let changed = async { next = Some(changed(&config, &files).await) };
+        server.add_service(service).serve_with_incoming_shutdown(incoming, changed).await?;
+        (files, server) = next.context("it has ended by itself")?;
+        tracing::info!("The operator is shown other certificates.");
+    }
+}
+
+/// Waits until the files have changed into something that can be used.
+async fn changed(config: &OperatorConfig, files: &Files) -> (Files, Server) {
+    let (mut seen, mut refused) = (files.clone(), None);
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let config = config.clone();
+        let read = tokio::task::spawn_blocking(move || Files::read(&config)).await;
+        let Ok(Ok(now)) = read else { continue };
+        // Found the same twice, they are no longer being written.
+        let is_whole = std::mem::replace(&mut seen, now.clone()) == now;
+        if !is_whole || now == *files || refused.as_ref() == Some(&now) {
+            continue;
+        }
+        match now.server() {
+            Ok(server) => return (now, server),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "The new certificates can't be used, the old ones stay.");
+                refused = Some(now);
+            }
+        }
+    }
+}
+
+struct Service {
+    shared: Arc<Shared>,
+    /// The certificate of this port, and those that it trusts.
+    shown: [Vec<u8>; 2],
+}
 
 #[tonic::async_trait]
 impl Configuration for Service {
     async fn push(&self, request: Request<Streaming<PushRequest>>) -> Result<Response<Held>, Status> {
         let push = receive(request.into_inner()).await?;
         let mut withheld = push.withheld.clone();
-        let outcome = self.0.settings.push(push).await;
+        let outcome = self.shared.settings.push(push).await;
         let held = self.held().await;
         Ok(Response::new(match outcome {
             Ok((removals_held, contested)) => {
@@ -121,31 +190,32 @@ impl Configuration for Service {
 
     async fn shed(&self, request: Request<ShedRequest>) -> Result<Response<ShedAnswer>, Status> {
         let ShedRequest { sessions, spread_ms } = request.into_inner();
-        let of = self.0.meters.connected();
+        let of = self.shared.meters.connected();
         let spread_ms = spread_ms.min(SHED_SPREAD_MS_MAX);
         tracing::info!(sessions, of, spread_ms, "telling sessions to connect elsewhere, as the operator asks");
-        self.0.post_all(|| Mail::Shed { sessions, of, spread_ms }).await;
+        self.shared.post_all(|| Mail::Shed { sessions, of, spread_ms }).await;
         Ok(Response::new(ShedAnswer {}))
     }
 }
 
 impl Service {
     async fn held(&self) -> Held {
-        let (stamp, handed) = self.0.settings.handed().await;
+        let (stamp, handed) = self.shared.settings.handed().await;
         let PushStamp { term, sequence } = stamp.unwrap_or(PushStamp { term: 0, sequence: 0 });
-        let me = self.0.cluster.as_ref().map_or(NodeId { node: 0, generation: 0 }, |cluster| cluster.me);
-        let status = self.0.cluster.as_ref().map(|cluster| cluster.status());
+        let me = self.shared.cluster.as_ref().map_or(NodeId { node: 0, generation: 0 }, |cluster| cluster.me);
+        let status = self.shared.cluster.as_ref().map(|cluster| cluster.status());
         let view = status.as_ref().and_then(|status| Some(status.view.as_ref()?.number)).unwrap_or(0);
         Held {
             term,
             sequence,
             handed: handed.to_string(),
-            serving: self.0.settings.current().revision.to_string(),
+            serving: self.shared.settings.current().revision.to_string(),
             node: me.node,
             generation: me.generation,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            sessions: self.0.meters.connected(),
+            sessions: self.shared.meters.connected(),
             view,
+            keys: self.shared.secrets.fingerprint(&self.shown),
             settled: view > 0 && status.is_some_and(|status| status.settled == view),
             ..Held::default()
         }

@@ -7,12 +7,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use appsockets_crds::AppSocketsCluster;
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Secret};
+use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
     runtime::reflector::{ObjectRef, Store},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -20,14 +19,14 @@ use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
-    children::{Children, Names, children, secrets},
+    children::{Children, Names, children},
     decide::Decided,
     events::{Events, Note},
+    keys::{self, Keys},
     resolve::key_of,
     rolling::Rolling,
     told::Told,
     watching::Watched,
-    world::Secrets,
 };
 
 /// By which the API server knows what the operator has set.
@@ -36,8 +35,6 @@ pub const MANAGER: &str = "appsockets-operator";
 const LOOK: Duration = Duration::from_secs(10);
 /// The same, while pods move on.
 const LOOK_BUSY: Duration = Duration::from_millis(500);
-/// Passes by itself within a moment.
-const READING: &str = "ReadingSecrets";
 /// For all objects of a cluster.
 const CLUSTER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -64,6 +61,7 @@ pub struct Applying {
     pub problems: Arc<Problems>,
     pub made: Arc<Made>,
     pub rolling: Rolling,
+    pub keys: Keys,
     pub events: Events,
     /// By the uid of the cluster and the object: a cluster that is made anew has written nothing yet.
     pub applied: BTreeMap<(String, String), Applied>,
@@ -87,10 +85,11 @@ impl Applying {
             let uids: BTreeSet<_> = clusters().filter_map(|cluster| cluster.uid()).collect();
             self.applied.retain(|(uid, _), _| uids.contains(uid));
             self.rolling.forget_others(&uids);
-            let keys = clusters().map(key_of).collect();
-            self.problems.forget_others(&keys);
-            self.made.forget_others(&keys);
-            self.rolling.rollouts.forget_others(&keys);
+            let there = clusters().map(key_of).collect();
+            self.problems.forget_others(&there);
+            self.made.forget_others(&there);
+            self.rolling.rollouts.forget_others(&there);
+            self.keys.rotations.forget_others(&there);
             let mut look = LOOK;
             for cluster in clusters() {
                 let key = key_of(cluster);
@@ -101,11 +100,11 @@ impl Applying {
                 }
                 let applying = self.cluster(cluster, &decided);
                 let problem = timeout(CLUSTER_TIMEOUT, applying).await.unwrap_or_else(|_| Err(late())).err();
-                if let Some(problem) = problem.as_ref().filter(|problem| problem.reason != READING) {
+                if let Some(problem) = problem.as_ref().filter(|problem| problem.reason != keys::READING) {
                     warn!(reason = problem.reason, "{}/{}: {}", key.0, key.1, problem.message);
                 }
                 self.problems.set(&key, problem);
-                if self.rolling.is_busy(cluster) {
+                if self.rolling.is_busy(cluster) || self.keys.rotations.of(&key).is_some() {
                     look = LOOK_BUSY;
                 }
             }
@@ -119,7 +118,7 @@ impl Applying {
 
     async fn cluster(&mut self, cluster: &AppSocketsCluster, decided: &Decided) -> Result<(), Problem> {
         let (namespace, name) = key_of(cluster);
-        self.secrets(cluster, decided.world.secrets.get(&namespace)).await?;
+        self.keys.ensure(cluster, decided.world.secrets.get(&namespace), &self.rolling).await?;
         let watched = self.watched.clone();
         let set = watched.stateful_sets.get(&ObjectRef::new(&name).within(&namespace));
         let behind = set.as_ref().is_some_and(|set| {
@@ -149,62 +148,6 @@ impl Applying {
             self.made.set(&key_of(cluster), cluster.metadata.generation);
         }
         Ok(())
-    }
-
-    /// Makes the Secrets that lack. What is there is never changed: nodes run by it.
-    async fn secrets(&self, cluster: &AppSocketsCluster, secrets: Option<&Secrets>) -> Result<(), Problem> {
-        let namespace = cluster.namespace().unwrap_or_default();
-        let there = match secrets {
-            None => {
-                let message = format!("The Secrets of the namespace {namespace} are being read.");
-                return Err(Problem { reason: READING, message, stalled: false });
-            }
-            Some(Secrets::Forbidden) => {
-                let message = format!(
-                    "The operator may not keep the nodes' Secrets in the namespace {namespace}: bind it there, with \
-                     kubectl create rolebinding appsockets-operator-secrets --clusterrole=appsockets-operator-secrets \
-                     --serviceaccount=NAMESPACE:appsockets-operator -n {namespace}, where NAMESPACE is the operator's."
-                );
-                return Err(Problem { reason: "SecretNotReadable", message, stalled: true });
-            }
-            Some(Secrets::Read(there)) => there,
-        };
-        let names = Names::of(cluster);
-        let failed = |error: anyhow::Error| Problem {
-            reason: "SecretNotMade",
-            message: format!("A Secret can't be made: {error:#}."),
-            stalled: false,
-        };
-        for name in [&names.keys, &names.authority, &names.node_certificate] {
-            if let Some(found) = there.get(name) {
-                owned(cluster, "Secret", &**found)?;
-            }
-        }
-        if !there.contains_key(&names.keys) {
-            self.create(secrets::keys(cluster).map_err(failed)?).await.map_err(failed)?;
-        }
-        let authority = match there.get(&names.authority) {
-            Some(authority) => authority.clone(),
-            None => Arc::new(self.create(secrets::authority(cluster).map_err(failed)?).await.map_err(failed)?),
-        };
-        if !there.contains_key(&names.node_certificate) {
-            let certificate = secrets::node_certificate(cluster, &authority).map_err(failed)?;
-            self.create(certificate).await.map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    /// Makes a Secret, or gives the one that is there.
-    async fn create(&self, secret: Secret) -> anyhow::Result<Secret> {
-        let name = secret.name_any();
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &secret.namespace().unwrap_or_default());
-        match api
-            .create(&PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }, &secret)
-            .await
-        {
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(api.get(&name).await?),
-            made => made.with_context(|| format!("{name} was not taken")),
-        }
     }
 
     /// Deletes an object of the cluster that is no longer asked for.
@@ -298,7 +241,7 @@ fn version<K: Resource>(object: &K) -> u64 {
 }
 
 /// Whether an object is the cluster's own. Nothing of others is taken over.
-fn owned<K: Resource>(cluster: &AppSocketsCluster, kind: &str, found: &K) -> Result<(), Problem> {
+pub fn owned<K: Resource>(cluster: &AppSocketsCluster, kind: &str, found: &K) -> Result<(), Problem> {
     let uid = cluster.uid().unwrap_or_default();
     if found.owner_references().iter().any(|owner| owner.uid == uid) {
         return Ok(());
@@ -318,7 +261,7 @@ fn late() -> Problem {
     Problem { reason: "NotApplied", message, stalled: false }
 }
 
-fn refused(id: &str, error: &kube::Error) -> Problem {
+pub fn refused(id: &str, error: &kube::Error) -> Problem {
     let (reason, stalled) = match error {
         kube::Error::Api(status) if status.code == 403 => ("Forbidden", true),
         kube::Error::Api(status) if status.code == 422 || status.code == 400 => ("Invalid", true),

@@ -10,6 +10,7 @@ use crate::{
     apply::{Made, Problems},
     children::{CLUSTER_LABEL, selector},
     decide::Decided,
+    keys::Rotations,
     link::Links,
     pods,
     resolve::key_of,
@@ -29,6 +30,7 @@ pub struct Look<'a> {
     pub problems: &'a Problems,
     pub made: &'a Made,
     pub rollouts: &'a Rollouts,
+    pub rotations: &'a Rotations,
 }
 
 impl Look<'_> {
@@ -50,6 +52,9 @@ impl Look<'_> {
         let mut more = json!({"replicas": own.len(), "readyReplicas": ready, "selector": selector.join(",")});
         if let Some(rollout) = rollout {
             more["rollout"] = json!(rollout.status);
+        }
+        if let Some(rotation) = self.rotations.of(&key) {
+            more["keys"] = json!(rotation);
         }
         Subject { resource, metadata: &cluster.metadata, status, outcome, paused, more }
     }

@@ -241,8 +241,7 @@ fn place<K: ResourceExt>(object: &K) -> ClusterKey {
 
 fn identity(cluster: &AppSocketsCluster, authority: &Secret) -> anyhow::Result<ClientTlsConfig> {
     let (certificate, key) = secrets::sign(cluster, authority, ExtendedKeyUsagePurpose::ClientAuth)?;
-    let trusted = secrets::value(authority, secrets::CERTIFICATE).unwrap_or_default();
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted));
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(secrets::trusted(authority)));
     let name = host(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
     Ok(tls.identity(Identity::from_pem(certificate, key)).domain_name(name))
 }

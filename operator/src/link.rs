@@ -71,6 +71,8 @@ pub struct Report {
     pub unreachable: Option<String>,
     /// What the node said of itself, and when.
     pub load: Option<(Instant, Load)>,
+    /// Which keys it has.
+    pub keys: Option<String>,
 }
 
 impl Links {
@@ -99,10 +101,12 @@ impl Links {
     }
 
     /// It changes at every heartbeat, so nobody is woken by it.
-    fn note_load(&self, pod_uid: &str, held: &Held) {
+    fn note(&self, pod_uid: &str, held: &Held) {
         let load = Load { sessions: held.sessions, view: held.view, settled: held.settled };
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.entry(pod_uid.to_owned()).or_default().load = Some((Instant::now(), load));
+        let report = reports.entry(pod_uid.to_owned()).or_default();
+        report.load = Some((Instant::now(), load));
+        report.keys = Some(held.keys.clone());
     }
 
     fn tell(&self, pod_uid: &str, change: impl FnOnce(&mut Report)) {
@@ -183,7 +187,7 @@ async fn talk(
         let held = timeout(CALL_TIMEOUT, client.show(ShowRequest {})).await.context("it does not answer")??;
         let mut held = held.into_inner();
         *reached = Instant::now();
-        links.note_load(&target.pod_uid, &held);
+        links.note(&target.pod_uid, &held);
         if let Some((sessions, spread)) = links.to_shed(&target.pod_uid) {
             let request = ShedRequest { sessions, spread_ms: u32::try_from(spread.as_millis()).unwrap_or(u32::MAX) };
             timeout(CALL_TIMEOUT, client.shed(request)).await.context("it does not answer")??;
@@ -299,6 +303,7 @@ async fn push(
             removals_held: held.removals_held,
             unreachable: None,
             load: report.load,
+            keys: report.keys.take(),
         };
     });
     Ok(Some(Taken {

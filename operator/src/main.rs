@@ -7,6 +7,7 @@ use appsockets_operator::{
     apply::{Applying, Made, Problems},
     decide,
     events::Events,
+    keys::{Keys, Rotations},
     lease::Lease,
     link::Links,
     metrics::Metrics,
@@ -125,6 +126,8 @@ async fn act(
         events: events.clone(),
         memory: BTreeMap::new(),
     };
+    let rotations = Arc::new(Rotations::default());
+    let keys = Keys { client: client.clone(), rotations: rotations.clone(), events: events.clone() };
     let applying = Applying {
         client: client.clone(),
         watched: watched.clone(),
@@ -132,6 +135,7 @@ async fn act(
         problems: problems.clone(),
         made: made.clone(),
         rolling,
+        keys,
         events: events.clone(),
         applied: BTreeMap::new(),
     };
@@ -143,6 +147,7 @@ async fn act(
         problems,
         made,
         rollouts,
+        rotations,
         events,
         metrics,
         memory: BTreeMap::new(),

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context, bail, ensure};
 use appsockets_crds::AppSocketsCluster;
 use clap::{Parser, Subcommand};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{
     Api, Client, Config, ResourceExt,
     api::{EvictParams, ListParams, Patch, PatchParams},
@@ -15,7 +15,7 @@ use kube::{
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::{children::CLUSTER_LABEL, rolling::PROMOTE_ANNOTATION};
+use crate::{children::CLUSTER_LABEL, rolling::PROMOTE_ANNOTATION, rotation::ROTATE};
 
 mod plan;
 mod report;
@@ -49,6 +49,8 @@ enum Command {
     Promote { name: String },
     /// Have a node hand over its channels and sessions and go; another comes in its place
     Drain { pod: String },
+    /// Have the nodes of a cluster exchange their keys, while they serve
+    Rotate { name: String },
     /// What resources would change, on which nodes, without changing anything
     Plan {
         /// A file of resources
@@ -75,6 +77,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<String> {
         Command::Status { name } => status::text(&client, &namespace, name.as_deref()).await,
         Command::Promote { name } => promote(&client, &namespace, &name).await,
         Command::Drain { pod } => drain(&client, &namespace, &pod).await,
+        Command::Rotate { name } => rotate(&client, &namespace, &name).await,
         Command::Plan { file } => plan::text(&client, &namespace, &file).await,
         Command::Report { folder } => report::write(&client, &namespace, &folder).await,
     }
@@ -87,6 +90,14 @@ async fn promote(client: &Client, namespace: &str, name: &str) -> anyhow::Result
     let patch = json!({"metadata": {"annotations": {PROMOTE_ANNOTATION: rollout.revision}}});
     api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
     Ok(format!("The rollout of {namespace}/{name} to {} goes on.\n", rollout.revision))
+}
+
+async fn rotate(client: &Client, namespace: &str, name: &str) -> anyhow::Result<String> {
+    let api: Api<AppSocketsCluster> = Api::namespaced(client.clone(), namespace);
+    let patch = json!({"metadata": {"annotations": {ROTATE: Timestamp::now().to_string()}}});
+    let cluster = api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    let seconds = cluster.spec.key_overlap_seconds;
+    Ok(format!("{namespace}/{name} gets new keys; former ones are accepted for {seconds} s more, then no longer.\n"))
 }
 
 async fn drain(client: &Client, namespace: &str, name: &str) -> anyhow::Result<String> {

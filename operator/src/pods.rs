@@ -20,6 +20,13 @@ pub fn is_live(pod: &Pod) -> bool {
     ready.status == "True" || turned > began
 }
 
+/// Whether its node runs, with the keys that it was given.
+pub fn holds_keys(pod: &Pod) -> bool {
+    let running =
+        container(pod).is_some_and(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()));
+    running && pod.metadata.deletion_timestamp.is_none()
+}
+
 /// Whether it takes clients.
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());

@@ -151,7 +151,7 @@ impl Rolling {
     }
 
     /// The pods of a cluster, the lowest ordinal first.
-    fn pods(&self, cluster: &AppSocketsCluster) -> Vec<Arc<Pod>> {
+    pub fn pods(&self, cluster: &AppSocketsCluster) -> Vec<Arc<Pod>> {
         let key = key_of(cluster);
         let mut own = self.watched.pods.state();
         own.retain(|pod| pod.namespace().as_deref() == Some(&key.0) && pod.labels().get(CLUSTER_LABEL) == Some(&key.1));

@@ -29,6 +29,7 @@ use crate::{
     cluster_status,
     decide::Decided,
     events::{Events, Note},
+    keys::Rotations,
     link::Links,
     metrics::Metrics,
     pods,
@@ -62,6 +63,7 @@ pub struct Statuses {
     pub problems: Arc<Problems>,
     pub made: Arc<Made>,
     pub rollouts: Arc<Rollouts>,
+    pub rotations: Arc<Rotations>,
     pub events: Events,
     pub metrics: Metrics,
     pub memory: BTreeMap<String, Memory>,
@@ -102,8 +104,9 @@ impl Statuses {
     pub async fn run(mut self) {
         let (nodes, problems) = (self.links.changed.subscribe(), self.problems.changed.subscribe());
         let (made, rollouts) = (self.made.changed.subscribe(), self.rollouts.changed.subscribe());
-        let mut signals =
-            [nodes, problems, made, rollouts, self.watched.world.subscribe(), self.watched.children.subscribe()];
+        let rotations = self.rotations.changed.subscribe();
+        let (world, children) = (self.watched.world.subscribe(), self.watched.children.subscribe());
+        let mut signals = [nodes, problems, made, rollouts, rotations, world, children];
         self.watched.listed().await;
         loop {
             let decided = self.decided.borrow_and_update().clone();
@@ -115,13 +118,14 @@ impl Statuses {
                 self.write(writes).await;
                 continue;
             }
-            let [nodes, problems, made, rollouts, world, children] = &mut signals;
+            let [nodes, problems, made, rollouts, rotations, world, children] = &mut signals;
             tokio::select! {
                 changed = self.decided.changed() => if changed.is_err() { return },
                 _ = nodes.changed() => {}
                 _ = problems.changed() => {}
                 _ = made.changed() => {}
                 _ = rollouts.changed() => {}
+                _ = rotations.changed() => {}
                 _ = world.changed() => {}
                 _ = children.changed() => {}
                 () = sleep_until(next.unwrap_or_else(|| Instant::now() + LOOK)) => {}
@@ -136,6 +140,7 @@ impl Statuses {
         let nodes = self.nodes();
         let (watched, links) = (self.watched.clone(), self.links.clone());
         let (problems, made, rollouts) = (self.problems.clone(), self.made.clone(), self.rollouts.clone());
+        let rotations = self.rotations.clone();
         let look = cluster_status::Look {
             decided,
             nodes: &nodes,
@@ -144,6 +149,7 @@ impl Statuses {
             problems: &problems,
             made: &made,
             rollouts: &rollouts,
+            rotations: &rotations,
         };
         let subjects = subjects(&look);
         let (now, mut next) = (Instant::now(), None::<Instant>);

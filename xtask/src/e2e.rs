@@ -15,8 +15,8 @@ use crate::{
 pub struct Options {
     #[command(flatten)]
     consent: Consent,
-    /// What is shown: all, smoke, quickstart, refused, changes, tenants, failures, upgrade, rollout, gitops, chart,
-    /// scale, idle or deletion
+    /// What is shown: all, smoke, quickstart, refused, changes, tenants, failures, upgrade, rollout, plugin, rights, gitops,
+    /// chart, scale, idle or deletion
     #[arg(default_value = "all")]
     what: String,
     /// The quickstart, and a few of the others with smaller figures
@@ -49,7 +49,11 @@ pub fn run(options: &Options) -> Result<()> {
     let [node, operator] = image::PROGRAMS;
     image::make(&images, profile, &[node, operator, image::LOAD])?;
     image::make_next(node, &images)?;
+    let built = if profile == Profile::Debug { "debug" } else { "release" };
+    // kubectl finds the plug-in there.
+    let path = std::env::var("PATH").unwrap_or_default();
     let mut suite = process::cargo(["run", "--quiet", "--package", "appsockets-e2e", "--"]);
+    suite.env("PATH", format!("{}:{path}", root::target().join(built).display()));
     suite.arg(if options.smoke { "smoke" } else { &options.what });
     suite.arg("--images").arg(&images).arg("--cache").arg(cache()?);
     if let Some(context) = &options.context {

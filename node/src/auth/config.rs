@@ -1,12 +1,11 @@
 //! What the administrator sets for authentication.
 
-use std::{fmt, ops::RangeInclusive};
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize, Serializer};
 
 use super::fetch::TIMEOUT_MS_MAX;
-use crate::config::section::section;
+use crate::{config::section::section, secret::Secret};
 
 const POSITIVE: RangeInclusive<u64> = 1..=u64::MAX;
 /// The shortest secret that signs, in bytes.
@@ -53,7 +52,8 @@ impl AuthConfig {
     pub(super) fn validate(&self) -> anyhow::Result<()> {
         anyhow::ensure!(!self.issuer.is_empty(), "auth.issuer must not be empty");
         anyhow::ensure!(
-            self.session_secret.bytes().len() as u64 >= SECRET_BYTES_MIN,
+            self.session_secret.keys().iter().all(|key| key.len() as u64 >= SECRET_BYTES_MIN)
+                && !self.session_secret.is_empty(),
             "auth.sessionSecret must have at least 32 bytes"
         );
         anyhow::ensure!(self.token_ttl_s > 0, "auth.tokenTtlS must be greater than 0");
@@ -70,42 +70,6 @@ impl AuthConfig {
             "auth.jwksStaleMaxMs must not be less than auth.jwksMaxAgeMs"
         );
         Ok(())
-    }
-}
-
-/// Bytes that no log may show; written as text.
-#[derive(Clone, Default, Deserialize)]
-#[serde(from = "String")]
-pub struct Secret(Vec<u8>);
-
-impl Secret {
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<Vec<u8>> for Secret {
-    fn from(bytes: Vec<u8>) -> Self {
-        Secret(bytes)
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Secret(text.into_bytes())
-    }
-}
-
-/// Not as it is: this is for showing a configuration.
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(if self.0.is_empty() { "" } else { "(secret)" })
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
     }
 }
 

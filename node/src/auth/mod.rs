@@ -37,7 +37,7 @@ mod tenant;
 mod tests;
 mod token;
 
-pub use config::{AuthConfig, Secret};
+pub use config::AuthConfig;
 
 /// Why there is no identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -16,14 +16,14 @@ use super::{
     grant::Grant,
     token::{Shown, TOKEN_BYTES_MAX, expiry_s, invalid},
 };
+use crate::secret::Secret;
 
 const ALGORITHM: Algorithm = Algorithm::HS256;
 
 pub struct OwnTokens {
     issuer: String,
     ttl_s: u64,
-    signing: EncodingKey,
-    verifying: DecodingKey,
+    secret: Secret,
 }
 
 #[derive(Serialize)]
@@ -41,12 +41,7 @@ struct OwnClaims<'a> {
 
 impl OwnTokens {
     pub fn new(config: &AuthConfig) -> Self {
-        OwnTokens {
-            issuer: config.issuer.clone(),
-            ttl_s: config.token_ttl_s,
-            signing: EncodingKey::from_secret(config.session_secret.bytes()),
-            verifying: DecodingKey::from_secret(config.session_secret.bytes()),
-        }
+        OwnTokens { issuer: config.issuer.clone(), ttl_s: config.token_ttl_s, secret: config.session_secret.clone() }
     }
 
     /// Valid for the configured time, but never longer than the identity, so that a token can't be renewed for ever.
@@ -71,7 +66,7 @@ impl OwnTokens {
             rpcs: &identity.rpcs,
             extra: &identity.extra,
         };
-        let token = encode(&Header::new(ALGORITHM), &claims, &self.signing)
+        let token = encode(&Header::new(ALGORITHM), &claims, &EncodingKey::from_secret(&self.secret.first()))
             .map_err(|error| AuthError::new(ErrorCode::Internal, format!("the token can't be signed: {error}")))?;
         if token.len() > TOKEN_BYTES_MAX {
             return Err(AuthError::new(ErrorCode::Internal, "the token would be too long"));
@@ -92,7 +87,9 @@ impl OwnTokens {
         validation.set_audience(&[hub]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         let wrong = || Err(invalid("the token was not signed with the session secret"));
-        let mut claims = token.verify(&self.verifying, &validation).unwrap_or_else(wrong)?;
+        let keys = self.secret.keys();
+        let verify = |key: &Vec<u8>| token.verify(&DecodingKey::from_secret(key), &validation);
+        let mut claims = keys.iter().find_map(verify).unwrap_or_else(wrong)?;
         let expires_unix_ms = expiry_s(&claims)?.saturating_mul(1_000);
         let grant = Grant::from_claims(&mut claims).map_err(invalid)?;
         let user_id = claims.get("sub").and_then(|sub| sub.as_str()).unwrap_or_default();

@@ -94,17 +94,12 @@ impl Options {
         let Options { identity: Identity { me, peers, gossip, address }, control, status, links, gossip_counters } =
             self;
         let (events_in, events) = mpsc::channel::<LinkEvent>(EVENTS_MAX);
-        let secret = String::from_utf8_lossy(config.cluster.rpc.secret_key.bytes());
-        let mut bearer: tonic::metadata::AsciiMetadataValue = format!("Bearer {secret}")
-            .parse()
-            .context("`cluster.rpc.secretKey` must be of visible ASCII characters")?;
-        bearer.set_sensitive(true);
         let local = Arc::new(Local {
             me,
             cluster: config.cluster.name.clone(),
             address,
             shards: shared.workers() as u32,
-            bearer,
+            rpc: config.cluster.rpc.secret_key.clone(),
             core: AtomicBool::new(config.cluster.core),
             leaving: AtomicBool::new(false),
             settings: shared.settings.clone(),
@@ -117,7 +112,7 @@ impl Options {
                 cluster: config.cluster.name.clone(),
                 socket: gossip,
                 advertise: address,
-                secret: config.cluster.membership.secret_key.bytes().to_vec(),
+                secret: config.cluster.membership.secret_key.clone(),
                 seeds: config.discovery.seeds.clone(),
                 broadcast: config.discovery.broadcast,
                 facts: gossip::Facts {

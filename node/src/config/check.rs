@@ -32,7 +32,7 @@ pub fn problems(config: &Config, given: &Given) -> Vec<Problem> {
             ("cluster.membership.secretKey", &config.cluster.membership.secret_key),
             ("cluster.rpc.secretKey", &config.cluster.rpc.secret_key),
         ];
-        for (path, _) in secrets.into_iter().filter(|(_, secret)| secret.bytes().is_empty()) {
+        for (path, _) in secrets.into_iter().filter(|(_, secret)| secret.is_empty()) {
             let sentence = "Write a text of at least 16 bytes, the same on all nodes: `cluster.listen` is set.";
             problems.push(Problem::new(named(path), sentence));
         }
@@ -47,7 +47,7 @@ pub fn problems(config: &Config, given: &Given) -> Vec<Problem> {
             let path = format!("operator.{name}");
             problems.push(Problem::new(named(&path), "Write the path of a PEM file: `operator.listen` is set."));
         }
-        if config.cluster.membership.secret_key.bytes().is_empty() && config.cluster.listen.is_none() {
+        if config.cluster.membership.secret_key.is_empty() && config.cluster.listen.is_none() {
             let sentence = "Write a text of at least 16 bytes: what the operator says is kept under it.";
             problems.push(Problem::new(named("cluster.membership.secretKey"), sentence));
         }

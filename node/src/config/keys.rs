@@ -5,7 +5,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 use appsockets_core::settings::resource::HubSpec;
 
 use super::section::section;
-use crate::auth::{AuthConfig, Secret};
+use crate::{auth::AuthConfig, secret::Secret};
 
 /// Times are added to the clock, which must not overflow: some hundred years, which is as good as never.
 const TIMES: RangeInclusive<u64> = 0..=4_000_000_000_000;

@@ -65,7 +65,10 @@ fn file_of(path: &str, sets: &str) -> Leaf {
     Leaf {
         path: format!("{path}File"),
         value: Value { kind: Kind::Path, nullable: false },
-        meaning: format!("A file with the value of `{sets}`; a line break at its end does not count."),
+        meaning: format!(
+            "A file with the value of `{sets}`, a key in each line: the first is used, and the others are accepted as well. \
+             It is read again when it changes."
+        ),
         sets: sets.into(),
         from_file: true,
     }

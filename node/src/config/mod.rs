@@ -3,7 +3,12 @@
 //! All that is wrong is told at once, each with its place and what to write instead. The keys are described in
 //! [`keys`] and nowhere else.
 
-use std::{ffi::OsString, fmt, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use appsockets_core::settings::problem::Problem;
 
@@ -28,6 +33,8 @@ use reading::{Given, Reading};
 pub use reference::reference;
 use section::Kind;
 pub use variables::VARIABLES_OF_THE_TOOL;
+
+use crate::secret::is_usable;
 
 /// All that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,26 +83,47 @@ impl Config {
         let (mut given, mut problems) = (reading.given, reading.problems);
         given.extend(variables.given);
         problems.extend(variables.problems);
-        problems.extend(read_files(&leaves, &mut given));
+        let (files, unreadable) = read_files(&leaves, &mut given);
+        problems.extend(unreadable);
         let config = assemble(&given).map_err(|problem| Problems(vec![problem]))?;
         if problems.is_empty() {
             problems = check::problems(&config, &given);
         }
+        follow(&config, &leaves, files);
         if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
     }
 }
 
-/// Replaces the names of files by what is in them.
-fn read_files(leaves: &[Leaf], given: &mut Given) -> Vec<Problem> {
-    let mut problems = Vec::new();
+/// Secrets that came from files go on following them.
+fn follow(config: &Config, leaves: &[Leaf], files: BTreeMap<String, PathBuf>) {
+    let secrets = [
+        ("auth.sessionSecret", &config.auth.session_secret),
+        ("admin.token", &config.admin.token),
+        ("cluster.membership.secretKey", &config.cluster.membership.secret_key),
+        ("cluster.rpc.secretKey", &config.cluster.rpc.secret_key),
+    ];
+    for (path, file) in files {
+        let secret = secrets.iter().find(|(name, _)| *name == path);
+        let kind = leaves.iter().find(|leaf| leaf.path == path).map(|leaf| &leaf.value.kind);
+        if let (Some((_, secret)), Some(Kind::Secret(bytes_min))) = (secret, kind) {
+            secret.comes_from(file, *bytes_min);
+        }
+    }
+}
+
+/// Replaces the names of files by what is in them, and gives the files with the paths of the keys.
+fn read_files(leaves: &[Leaf], given: &mut Given) -> (BTreeMap<String, PathBuf>, Vec<Problem>) {
+    let (mut files, mut problems) = (BTreeMap::new(), Vec::new());
     for (path, setting) in given.iter_mut().filter(|(_, setting)| setting.from_file) {
         let kind = leaves.iter().find(|leaf| leaf.path == *path).map(|leaf| &leaf.value.kind);
-        match read_secret(setting.value.as_str().unwrap_or_default(), kind) {
+        let file = setting.value.as_str().unwrap_or_default().to_owned();
+        match read_secret(&file, kind) {
             Ok(secret) => setting.value = secret.into(),
             Err(sentence) => problems.push(Problem::new(setting.named(), sentence)),
         }
+        files.insert(path.clone(), file.into());
     }
-    problems
+    (files, problems)
 }
 
 fn read_secret(path: &str, kind: Option<&Kind>) -> Result<String, String> {
@@ -103,7 +131,7 @@ fn read_secret(path: &str, kind: Option<&Kind>) -> Result<String, String> {
     // Editors end every line, also the only one.
     let secret = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     match kind {
-        Some(kind @ Kind::Secret(bytes_min)) if (secret.len() as u64) < *bytes_min => {
+        Some(kind @ Kind::Secret(bytes_min)) if !is_usable(secret, *bytes_min) => {
             Err(format!("Write {kind} into the file {path}."))
         }
         _ => Ok(secret.to_owned()),

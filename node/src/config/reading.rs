@@ -11,7 +11,7 @@ use super::{
     section::{Kind, Value},
     yaml::{Content, Node, Place, Style},
 };
-use crate::nearest::nearest;
+use crate::{nearest::nearest, secret::is_usable};
 
 /// A value that one source gives, by the path that it sets.
 pub type Given = BTreeMap<String, Setting>;
@@ -177,7 +177,7 @@ fn scalar(kind: &Kind, text: &str, style: Style) -> Option<Json> {
         Kind::Address => text.parse::<SocketAddr>().ok().map(|_| text.into()),
         Kind::Path => (!text.is_empty()).then(|| text.into()),
         Kind::Text => Some(text.into()),
-        Kind::Secret(bytes_min) => (text.is_empty() || text.len() as u64 >= *bytes_min).then(|| text.into()),
+        Kind::Secret(bytes_min) => (text.is_empty() || is_usable(text, *bytes_min)).then(|| text.into()),
         Kind::Bool | Kind::Whole(_) | Kind::Networks | Kind::Texts => None,
     }
 }

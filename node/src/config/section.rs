@@ -5,7 +5,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use ipnet::IpNet;
 
-use crate::auth::Secret;
+use crate::secret::Secret;
 
 /// One key of a section.
 #[derive(Clone, Debug)]

@@ -22,6 +22,7 @@ use crate::{
     auth::Authenticator,
     cluster::Cluster,
     edge::{MailError, WorkerHandle},
+    secret,
     settings::Settings,
     store::{MessageStore, StoreError},
 };
@@ -52,6 +53,7 @@ pub struct Shared {
     /// How many such sessions one worker keeps.
     pub parked_max: usize,
     pub settings: Arc<Settings>,
+    pub secrets: secret::Shared,
     pub auth: Authenticator,
     pub store: MessageStore,
     pub hubs: Hubs,

@@ -1,7 +1,7 @@
 //! What the operator handed over, kept in the data folder for the next start: nodes go on with it when the operator and
 //! the API server are gone.
 //!
-//! XChaCha20-Poly1305 under a key that follows from the membership secret (HKDF-SHA256): it holds secrets of tenants.
+//! Sealed under the membership secret: it holds secrets of tenants.
 
 use std::{
     io::ErrorKind,
@@ -9,33 +9,25 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context;
 use appsockets_core::settings::{
     entry::{Entry, Source},
     push::{Handed, PushStamp},
     resource::Resource,
 };
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce, aead::Aead};
-use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 
-use crate::secret;
+use crate::{
+    ciphers::Ciphers,
+    secret::{self, Secret},
+};
 
 const FILE: &str = "operator.settings";
-const NONCE_BYTES: usize = 24;
 
 /// Where it is kept.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Kept {
     path: PathBuf,
-    cipher: XChaCha20Poly1305,
-}
-
-impl std::fmt::Debug for Kept {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kept").field("path", &self.path).finish_non_exhaustive()
-    }
+    ciphers: Arc<Ciphers>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,11 +44,9 @@ struct Row {
 }
 
 impl Kept {
-    pub fn new(folder: &Path, membership_secret: &[u8]) -> Kept {
-        let mut key = [0; 32];
-        let made = Hkdf::<Sha256>::new(None, membership_secret).expand(b"settings of the operator", &mut key);
-        debug_assert!(made.is_ok(), "HKDF refuses only lengths that no key has");
-        Kept { path: folder.join(FILE), cipher: XChaCha20Poly1305::new(&key.into()) }
+    pub fn new(folder: &Path, membership: &Secret) -> Kept {
+        let ciphers = Arc::new(Ciphers::new(membership.clone(), "settings of the operator"));
+        Kept { path: folder.join(FILE), ciphers }
     }
 
     /// What was kept last; nothing if there is none, or none that this node can use: it then waits for the operator.
@@ -76,8 +66,7 @@ impl Kept {
 
     /// What was sealed here or by another node of the cluster; None: by nobody of them.
     pub fn open(&self, sealed: &[u8]) -> Option<Handed> {
-        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
-        let plain = self.cipher.decrypt(&XNonce::from(*nonce), sealed).ok()?;
+        let plain = self.ciphers.open(sealed, &[])?;
         let Content { stamp, entries } = serde_json::from_slice(&plain).ok()?;
         let entries = entries
             .into_iter()
@@ -105,10 +94,6 @@ impl Kept {
             resource: entry.resource.clone(),
         });
         let plain = serde_json::to_vec(&Content { stamp, entries: entries.collect() })?;
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).context("the operating system gives no random bytes")?;
-        let sealed =
-            self.cipher.encrypt(&XNonce::from(nonce), &*plain).map_err(|_| anyhow::anyhow!("it is too large"))?;
-        Ok([&nonce[..], &sealed].concat())
+        self.ciphers.seal(&plain, &[])
     }
 }

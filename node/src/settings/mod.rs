@@ -281,19 +281,30 @@ impl Settings {
     }
 
     async fn take_over(&self, sources: &mut Sources, handed: Handed) {
-        if let Some(kept) = self.options.operator.clone() {
-            let kept = {
-                let handed = handed.clone();
-                tokio::task::spawn_blocking(move || kept.write(&handed)).await
-            };
-            // What is in force matters more than what would be after a restart, when the operator says it again.
-            if let Err(error) = kept.map_err(anyhow::Error::from).and_then(|kept| kept) {
-                error!(error = format!("{error:#}"), "What the operator handed over was not kept for the next start.");
-            }
-        }
+        self.keep(&handed).await;
         sources.operator = handed;
         self.publish(sources);
         self.told.store(true, Ordering::Relaxed);
+    }
+
+    async fn keep(&self, handed: &Handed) {
+        let Some(kept) = self.options.operator.clone() else { return };
+        let kept = {
+            let handed = handed.clone();
+            tokio::task::spawn_blocking(move || kept.write(&handed)).await
+        };
+        // What is in force matters more than what would be after a restart, when the operator says it again.
+        if let Err(error) = kept.map_err(anyhow::Error::from).and_then(|kept| kept) {
+            error!(error = format!("{error:#}"), "What the operator handed over was not kept for the next start.");
+        }
+    }
+
+    /// Keeps what the operator handed over once more, because the key has changed that it is sealed with.
+    pub async fn keep_again(&self) {
+        let sources = self.sources.lock().await;
+        if sources.operator.stamp().is_some() {
+            self.keep(&sources.operator).await;
+        }
     }
 
     /// Which push of the operator is in force, and the revision of all that it handed over.

@@ -13,6 +13,13 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use super::{client::text, eventually, process::Process, web::Call};
 
 const TOKEN: &str = "a token for administrators";
+/// What nodes share, in files of these names.
+const SECRETS: [(&str, &str); 4] = [
+    ("membership", "who may be a member"),
+    ("rpc", "what nodes show each other"),
+    ("admin", TOKEN),
+    ("session", "what signs the tokens of sessions"),
+];
 const HOST: &str = "nodes.example";
 
 /// The authority of a cluster.
@@ -67,7 +74,14 @@ impl Managed {
 
     /// A node of this number, which other nodes reach at an address, and which knows these.
     async fn start_as(number: u64, peers: SocketAddr, seeds: Vec<SocketAddr>) -> Managed {
+        Managed::start_with(number, peers, seeds, SECRETS.map(|(_, key)| key.to_owned())).await
+    }
+
+    async fn start_with(number: u64, peers: SocketAddr, seeds: Vec<SocketAddr>, secrets: [String; 4]) -> Managed {
         let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+        for ((name, _), keys) in SECRETS.iter().zip(secrets) {
+            std::fs::write(folder.path().join(name), keys).unwrap();
+        }
         let (certificate, key) = authority.sign(ExtendedKeyUsagePurpose::ServerAuth);
         for (name, content) in [("tls.crt", &certificate), ("tls.key", &key), ("ca.crt", &authority.certificate)] {
             std::fs::write(folder.path().join(name), content).unwrap();
@@ -75,13 +89,14 @@ impl Managed {
         let (port, admin) = (free(), free());
         let path = |name: &str| folder.path().join(name);
         let config = [
-            ("admin", json!({"listen": admin, "token": TOKEN})),
+            ("admin", json!({"listen": admin, "tokenFile": path("admin")})),
+            ("auth", json!({"sessionSecretFile": path("session")})),
             ("engine", json!({"drainMs": 100, "settingsIntervalMs": 100})),
             (
                 "cluster",
                 json!({
                     "listen": peers, "node": number,
-                    "membership": {"secretKey": "who may be a member"}, "rpc": {"secretKey": "what nodes show each other"},
+                    "membership": {"secretKeyFile": path("membership")}, "rpc": {"secretKeyFile": path("rpc")},
                 }),
             ),
             ("discovery", json!({"seeds": seeds})),
@@ -121,6 +136,26 @@ impl Managed {
             PushRequest { set: set.iter().map(entry).collect(), removed: removed.collect(), ..PushRequest::default() },
         ];
         self.operator().await.push(futures_util::stream::iter(parts)).await.unwrap().into_inner()
+    }
+
+    /// Changes files at once, as a machine does, and waits until the node has what they say.
+    async fn give(&self, files: &[(&str, String)]) {
+        // While it takes up other certificates it may break a connection off.
+        let keys = async || {
+            let tls = self.authority.caller(ExtendedKeyUsagePurpose::ClientAuth);
+            Some(self.reach(tls).await.ok()?.show(ShowRequest {}).await.ok()?.into_inner().keys)
+        };
+        let before = keys().await.expect("it serves");
+        for (name, content) in files {
+            let new = self.folder.path().join("new");
+            std::fs::write(&new, content).unwrap();
+            std::fs::rename(new, self.folder.path().join(name)).unwrap();
+        }
+        eventually(async || keys().await.is_some_and(|keys| keys != before)).await;
+    }
+
+    async fn knows(&self, token: &str) -> bool {
+        Call::new(self.admin, Method::GET, "/v1/hubs").token(token).answer().await.status == 200
     }
 
     async fn is_ready(&self) -> bool {
@@ -254,4 +289,76 @@ async fn some_sessions_go_elsewhere_when_the_operator_asks() {
     eventually(async || (10..=12).contains(&operator.show(ShowRequest {}).await.unwrap().into_inner().sessions)).await;
     // The node is as open as before.
     drop(process.connect("shop").await);
+}
+
+/// As an operator has it done: all accept the new keys before any uses them, and all use them before any forgets the others.
+#[tokio::test]
+async fn nodes_exchange_their_keys_while_they_serve() {
+    let peers = free();
+    let one = Managed::start_as(1, peers, Vec::new()).await;
+    one.push((1, 1), "", &[hub("shop")], &[]).await;
+    let two = Managed::start_as(2, free(), vec![peers]).await;
+    eventually(async || two.is_ready().await).await;
+    let mut client = one.process.as_ref().unwrap().connect("shop").await;
+
+    let new = |key: &str| format!("{key}, and anew");
+    let keys = |keys: fn(&str, &str) -> String| SECRETS.map(|(name, old)| (name, keys(old, &new(old))));
+    for files in [keys(|old, new| format!("{old}\n{new}\n")), keys(|old, new| format!("{new}\n{old}\n"))] {
+        for node in [&one, &two] {
+            node.give(&files).await;
+            assert!(node.knows(TOKEN).await && node.knows(&new(TOKEN)).await);
+        }
+    }
+    for node in [&one, &two] {
+        node.give(&keys(|_, new| new.to_owned())).await;
+        assert!(!node.knows(TOKEN).await && node.knows(&new(TOKEN)).await);
+    }
+    // Who comes with the new ones alone finds them, and who comes with the former ones does not.
+    let third = Managed::start_with(3, free(), vec![peers], SECRETS.map(|(_, old)| new(old))).await;
+    eventually(async || third.is_ready().await).await;
+    client.subscribe(&["news"]).await;
+}
+
+#[tokio::test]
+async fn what_is_kept_is_kept_under_the_new_keys() {
+    let mut node = Managed::start().await;
+    node.push((1, 1), "", &[hub("shop")], &[]).await;
+    let (old, new) = (SECRETS[0].1, "who else may be a member");
+    for keys in [format!("{old}\n{new}"), format!("{new}\n{old}"), new.to_owned()] {
+        node.give(&[("membership", keys)]).await;
+    }
+    node.restart().await;
+    assert!(node.is_ready().await, "what was kept can't be read");
+}
+
+#[tokio::test]
+async fn an_authority_is_exchanged_while_a_node_serves() {
+    let node = Managed::start().await;
+    let next = Authority::new();
+    let both = format!("{}{}", node.authority.certificate, next.certificate);
+    let (certificate, key) = next.sign(ExtendedKeyUsagePurpose::ClientAuth);
+    let identity = || TlsIdentity::from_pem(&certificate, &key);
+    let trusting = |certificates: &str| {
+        ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(certificates))
+            .domain_name(HOST)
+            .identity(identity())
+    };
+    let answers = async |tls: ClientTlsConfig| match node.reach(tls).await {
+        Ok(mut client) => client.show(ShowRequest {}).await.is_ok(),
+        Err(_) => false,
+    };
+    assert!(!answers(trusting(&both)).await);
+    node.give(&[("ca.crt", both.clone())]).await;
+    assert!(answers(trusting(&both)).await, "who the new one has signed is not listened to");
+    assert!(!answers(trusting(&next.certificate)).await, "the node shows what the new one has not signed yet");
+
+    let (certificate, key) = next.sign(ExtendedKeyUsagePurpose::ServerAuth);
+    for (name, content) in [("tls.key", key), ("tls.crt", certificate), ("ca.crt", next.certificate.clone())] {
+        std::fs::write(node.folder.path().join(name), content).unwrap();
+    }
+    eventually(async || answers(trusting(&next.certificate)).await).await;
+    let former = node.authority.caller(ExtendedKeyUsagePurpose::ClientAuth);
+    let former = former.ca_certificate(Certificate::from_pem(&next.certificate));
+    assert!(!answers(former).await, "who the former one has signed is listened to");
 }

@@ -72,6 +72,9 @@ fn tell(cluster: &AppSocketsCluster, rows: &[[String; COLUMNS.len()]], text: &mu
         let (updated, outdated) = (rollout.updated, rollout.outdated);
         _ = writeln!(text, "  rollout to {}: {updated} new, {outdated} old, waits for {waits}", rollout.revision);
     }
+    if let Some(keys) = &status.keys {
+        _ = writeln!(text, "  {keys}");
+    }
     let head = COLUMNS.map(str::to_owned);
     let all = || std::iter::once(&head).chain(rows);
     let widths: Vec<_> =

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::running::Running;
 pub use self::{seal::Refusal, seek::resolve};
+use crate::secret::Secret;
 
 /// Whom a node can't reach: as many as are told, which keeps the text short.
 const UNREACHABLE_MAX: usize = 32;
@@ -60,7 +61,7 @@ pub struct Options {
     pub socket: UdpSocket,
     /// Where others reach the socket.
     pub advertise: SocketAddr,
-    pub secret: Vec<u8>,
+    pub secret: Secret,
     /// Where others may be, `host:port`.
     pub seeds: Vec<String>,
     pub broadcast: Option<SocketAddr>,

@@ -61,7 +61,7 @@ impl Running {
     pub async fn run(&mut self, mut commands: mpsc::Receiver<Command>) -> anyhow::Result<()> {
         let Options { me, cluster, socket, secret, broadcast, .. } = &self.options;
         let socket = UdpSocket::from_std(socket.try_clone()?)?;
-        let sealer = |purpose| Sealer::new(secret, purpose, cluster, *me);
+        let sealer = |purpose| Sealer::new(secret.clone(), purpose, cluster, *me);
         let transport = Sealed::new(socket, sealer("gossip"), self.counters.clone());
         let mut beacon = broadcast.map(|to| Beacon::open(to, sealer("beacon"), self.counters.clone())).transpose()?;
         let mut facts = self.options.facts.clone();

@@ -1,7 +1,6 @@
 //! Datagrams that only members can make or read, each taken once.
 //!
-//! XChaCha20-Poly1305 under a key that follows from the membership secret (HKDF-SHA256), with the cluster's name as
-//! associated data. Inside, before the content, stand the sender's run and a counter that rises with each datagram, as
+//! Sealed under the membership secret, with the cluster's name as associated data. Inside, before the content, stand the sender's run and a counter that rises with each datagram, as
 //! for the replay window of IPsec (RFC 4303, 3.4.3). Who has not been heard yet must show a time near the receiver's, so
 //! that a node that starts takes nothing old.
 
@@ -11,16 +10,9 @@ use std::{
 };
 
 use appsockets_core::cluster::view::NodeId;
-use chacha20poly1305::{
-    KeyInit, XChaCha20Poly1305, XNonce,
-    aead::{Aead, Payload},
-};
-use hkdf::Hkdf;
-use sha2::Sha256;
 
-use crate::edge::clock;
+use crate::{ciphers::Ciphers, edge::clock, secret::Secret};
 
-const NONCE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 32;
 
 /// How far the clock of a node that was not heard yet may be away.
@@ -58,19 +50,16 @@ impl Refusal {
 
 /// Makes and opens datagrams of one purpose.
 pub struct Sealer {
-    cipher: XChaCha20Poly1305,
+    ciphers: Ciphers,
     me: NodeId,
     cluster: Vec<u8>,
     sent: AtomicU64,
 }
 
 impl Sealer {
-    pub fn new(secret: &[u8], purpose: &str, cluster: &str, me: NodeId) -> Sealer {
-        let mut key = [0; 32];
-        let made = Hkdf::<Sha256>::new(None, secret).expand(purpose.as_bytes(), &mut key);
-        debug_assert!(made.is_ok(), "HKDF refuses only lengths that no key has");
-        let cipher = XChaCha20Poly1305::new(&key.into());
-        Sealer { cipher, me, cluster: cluster.as_bytes().to_vec(), sent: AtomicU64::new(0) }
+    pub fn new(secret: Secret, purpose: &'static str, cluster: &str, me: NodeId) -> Sealer {
+        let ciphers = Ciphers::new(secret, purpose);
+        Sealer { ciphers, me, cluster: cluster.as_bytes().to_vec(), sent: AtomicU64::new(0) }
     }
 
     pub fn seal(&self, content: &[u8]) -> Vec<u8> {
@@ -80,18 +69,12 @@ impl Sealer {
             plain.extend(part.to_le_bytes());
         }
         plain.extend(content);
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
-        let payload = Payload { msg: &plain, aad: &self.cluster };
-        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).unwrap_or_default();
-        [&nonce[..], &sealed].concat()
+        self.ciphers.seal(&plain, &self.cluster).expect("the operating system gives random bytes")
     }
 
     /// The content of a datagram that a member has made and that was not taken before.
     pub fn open(&self, datagram: &[u8], seen: &mut Seen) -> Result<Vec<u8>, Refusal> {
-        let (nonce, sealed) = datagram.split_first_chunk::<NONCE_BYTES>().ok_or(Refusal::Forged)?;
-        let payload = Payload { msg: sealed, aad: &self.cluster };
-        let plain = self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| Refusal::Forged)?;
+        let plain = self.ciphers.open(datagram, &self.cluster).ok_or(Refusal::Forged)?;
         let (header, content) = plain.split_first_chunk::<HEADER_BYTES>().ok_or(Refusal::Unreadable)?;
         let mut parts = header.chunks_exact(8).map(|part| part.try_into().map_or(0, u64::from_le_bytes));
         let mut next = || parts.next().unwrap_or_default();
@@ -163,24 +146,24 @@ mod tests {
     use appsockets_core::cluster::view::NodeId;
     use proptest::prelude::*;
 
-    use super::{CLOCK_MS, HEADER_BYTES, NONCE_BYTES, Refusal, SENDERS_MAX, Sealer, Seen, WINDOW};
+    use super::{CLOCK_MS, HEADER_BYTES, Refusal, SENDERS_MAX, Sealer, Seen, WINDOW};
 
     const ME: NodeId = NodeId { node: 1, generation: 5 };
 
     fn sealer(secret: &str, cluster: &str) -> Sealer {
-        Sealer::new(secret.as_bytes(), "gossip", cluster, ME)
+        Sealer::new(secret.to_owned().into(), "gossip", cluster, ME)
     }
 
     #[test]
     fn a_datagram_is_taken_once_and_by_members_only() {
         let (sender, mut seen) = (sealer("secret", "shop"), Seen::default());
         let datagram = sender.seal(b"hello");
-        assert_eq!(datagram.len(), NONCE_BYTES + HEADER_BYTES + 5 + 16, "Poly1305 adds 16 bytes");
+        assert_eq!(datagram.len(), 24 + HEADER_BYTES + 5 + 16, "Poly1305 adds 16 bytes");
         assert_eq!(sealer("secret", "shop").open(&datagram, &mut seen), Ok(b"hello".to_vec()));
         assert_eq!(sender.open(&datagram, &mut seen), Err(Refusal::Replayed));
         assert_eq!(sealer("another", "shop").open(&sender.seal(b""), &mut seen), Err(Refusal::Forged));
         assert_eq!(sealer("secret", "bank").open(&sender.seal(b""), &mut seen), Err(Refusal::Forged));
-        let beacon = Sealer::new(b"secret", "beacon", "shop", ME);
+        let beacon = Sealer::new("secret".to_owned().into(), "beacon", "shop", ME);
         assert_eq!(beacon.open(&sender.seal(b""), &mut seen), Err(Refusal::Forged));
     }
 

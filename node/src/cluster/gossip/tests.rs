@@ -39,7 +39,7 @@ impl Start {
             cluster: self.cluster.to_owned(),
             socket,
             advertise: address,
-            secret: self.secret.as_bytes().to_vec(),
+            secret: self.secret.to_owned().into(),
             seeds: self.seeds.iter().map(SocketAddr::to_string).collect(),
             broadcast: self.broadcast,
             facts: Facts { peer: Some(address), core: true, ..Facts::default() },

@@ -7,12 +7,13 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 use tonic::{
     Request,
+    metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
 
 use super::{
-    HELLO_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, Local, MESSAGE_BYTES_MAX, Outgoing, Peer, WINDOW_BYTES,
-    outgoing::Sending, receive,
+    HELLO_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, Local, MESSAGE_BYTES_MAX, Outgoing, Peer, SECRET_HEADER,
+    WINDOW_BYTES, outgoing::Sending, receive,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -63,7 +64,9 @@ pub async fn dial(local: &Arc<Local>, address: SocketAddr) -> Result<(), Failure
 
 pub(super) fn authorized<T>(local: &Local, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", local.bearer.clone());
+    let mut secret = MetadataValue::from_bytes(&local.rpc.first());
+    secret.set_sensitive(true);
+    request.metadata_mut().insert_bin(SECRET_HEADER, secret);
     request
 }
 

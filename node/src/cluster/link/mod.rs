@@ -22,7 +22,7 @@ use std::{
 use appsockets_core::cluster::view::NodeId;
 use appsockets_proto::cluster::{Frame, Frames, Hello, frame};
 use tokio::sync::mpsc;
-use tonic::{Status, Streaming, metadata::AsciiMetadataValue};
+use tonic::{Status, Streaming};
 
 pub use dial::{Failure, announce, dial};
 pub use outgoing::Outgoing;
@@ -30,7 +30,7 @@ pub use service::serve;
 pub use settings::{Pulled, pull};
 
 use super::codec::PROTOCOL;
-use crate::settings::Settings;
+use crate::{secret::Secret, settings::Settings};
 
 /// The largest message between nodes: the state of a channel, with its history.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
@@ -43,6 +43,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long a node may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Where a call shows the secret.
+const SECRET_HEADER: &str = "appsockets-rpc-secret-bin";
+
 /// What this node shows to others, and what its links tell it.
 pub struct Local {
     pub me: NodeId,
@@ -52,7 +55,7 @@ pub struct Local {
     /// How many shards this node has.
     pub shards: u32,
     /// Shown with each call, and demanded from each caller.
-    pub bearer: AsciiMetadataValue,
+    pub rpc: Secret,
     pub core: AtomicBool,
     pub leaving: AtomicBool,
     pub settings: Arc<Settings>,

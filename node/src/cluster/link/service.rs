@@ -10,7 +10,6 @@ use appsockets_proto::cluster::{
     peer_server::{Peer as PeerService, PeerServer},
 };
 use futures_util::{Stream, StreamExt};
-use subtle::ConstantTimeEq;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -22,7 +21,8 @@ use tonic::{
 };
 
 use super::{
-    HELLO_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, LinkEvent, Local, MESSAGE_BYTES_MAX, Outgoing, WINDOW_BYTES,
+    HELLO_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, LinkEvent, Local, MESSAGE_BYTES_MAX, Outgoing, SECRET_HEADER,
+    WINDOW_BYTES,
     outgoing::{Answering, Sending},
     receive, settings,
 };
@@ -56,8 +56,8 @@ struct Service {
 
 impl Service {
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let shown = request.metadata().get("authorization").map(|value| value.as_bytes()).unwrap_or_default();
-        if bool::from(shown.ct_eq(self.local.bearer.as_bytes())) {
+        let shown = request.metadata().get_bin(SECRET_HEADER).and_then(|value| value.to_bytes().ok());
+        if shown.is_some_and(|shown| self.local.rpc.knows(&shown)) {
             return Ok(());
         }
         self.local.counters.denied.fetch_add(1, Ordering::Relaxed);

@@ -17,9 +17,9 @@ use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
-use tonic::{Code, Request, Status, transport::Endpoint};
+use tonic::{Code, Status, transport::Endpoint};
 
-use super::{Counters, LinkEvent, Local, announce, dial, serve};
+use super::{Counters, LinkEvent, Local, announce, dial, dial::authorized, serve};
 use crate::{
     settings::{self, Settings},
     store,
@@ -44,7 +44,7 @@ async fn node(number: u64, secret: &str, cluster: &str) -> Node {
         cluster: cluster.to_owned(),
         address: listener.local_addr().unwrap(),
         shards: 2,
-        bearer: format!("Bearer {secret}").parse().unwrap(),
+        rpc: secret.to_owned().into(),
         core: AtomicBool::new(true),
         leaving: AtomicBool::new(false),
         settings: Arc::new(settings),
@@ -112,8 +112,7 @@ async fn who_can_not_be_a_peer_is_told_why_and_counted() {
 /// Opens a link that begins with these frames.
 async fn open(node: &Node, first: Vec<Frame>) -> Result<(), Status> {
     let channel = Endpoint::from_shared(format!("http://{}", node.address())).unwrap().connect().await.unwrap();
-    let mut request = Request::new(futures_util::stream::iter([Frames { frames: first }]));
-    request.metadata_mut().insert("authorization", node.local.bearer.clone());
+    let request = authorized(&node.local, futures_util::stream::iter([Frames { frames: first }]));
     let mut answers = PeerClient::new(channel).link(request).await?.into_inner();
     answers.message().await.map(drop)
 }
