@@ -25,7 +25,9 @@ use crate::{reference::SecretKeyRef, status::none_yet};
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    validation = Rule::new("size(self.metadata.name) <= 40").message("Give the cluster a name of at most 40 characters.")
+    validation = Rule::new("size(self.metadata.name) <= 40").message("Give the cluster a name of at most 40 characters."),
+    validation = Rule::new("!(has(self.spec.autoscale) && has(self.spec.edges))")
+        .message("Write either autoscale or edges: an autoscaler sets replicas, and with edges those nodes have no clients.")
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
@@ -50,6 +52,9 @@ pub struct AppSocketsClusterSpec {
     /// What a node of the cluster may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
+    /// Nodes that have no channels and only hold connections. Where there are some, other nodes get no clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edges: Option<EdgesSpec>,
     /// How long sessions are given to connect elsewhere when a node stops, in seconds.
     #[x_kube(validation = Rule::new("self >= 0 && self <= 600").message("Write 0 to 600 seconds."))]
     #[serde(default = "ten")]
@@ -139,6 +144,18 @@ pub struct AutoscaleSpec {
     pub cpu_percent: Option<i32>,
 }
 
+/// Edge nodes, in a StatefulSet of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgesSpec {
+    /// How many there ought to be.
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 100").message("Write 0 to 100 edge nodes."))]
+    pub replicas: i32,
+    /// What an edge node may use; unless given, as much as the other nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesSpec>,
+}
+
 /// How pods are replaced, one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -184,13 +201,16 @@ pub struct ClusterStatus {
     /// The generation of the resource that this is about; -1: none yet.
     #[serde(default = "none_yet")]
     pub observed_generation: i64,
-    /// Pods of nodes.
+    /// Pods of nodes, without those of edge nodes.
     #[serde(default)]
     pub replicas: i32,
-    /// Pods whose node is ready.
+    /// Those of them whose node is ready.
     #[serde(default)]
     pub ready_replicas: i32,
-    /// Selects the pods, for autoscalers.
+    /// Pods of edge nodes, where there ought to be some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edges: Option<EdgesStatus>,
+    /// Selects the pods of `replicas`, for autoscalers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
     /// How far the pods have come that are being replaced, added or removed.
@@ -205,10 +225,21 @@ pub struct ClusterStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// The pods of edge nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgesStatus {
+    pub replicas: i32,
+    /// Those of them whose node is ready.
+    pub ready_replicas: i32,
+}
+
 /// How far a rollout has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutStatus {
+    /// Whose pods these are: of `core` or of `edge` nodes.
+    pub role: String,
     /// That of the pods as the resource says now.
     pub revision: String,
     /// Pods of that revision that serve.

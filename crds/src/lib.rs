@@ -17,7 +17,8 @@ pub mod yaml;
 pub use auth_provider::{AuthProvider, AuthProviderSpec};
 pub use channel_rules::{ChannelRules, ChannelRulesSpec};
 pub use cluster::{
-    AppSocketsCluster, AppSocketsClusterSpec, AutoscaleSpec, ConnectionsSpec, RolloutStatus, UpdateSpec,
+    AppSocketsCluster, AppSocketsClusterSpec, AutoscaleSpec, ConnectionsSpec, EdgesSpec, EdgesStatus, RolloutStatus,
+    UpdateSpec,
 };
 pub use hub::{Hub, HubSpec};
 pub use namespace::{HubNamespace, HubNamespaceSpec};

@@ -68,6 +68,8 @@ enum What {
     Chart,
     /// What replaces pods, and what does not.
     Rollout,
+    /// Nodes that only hold connections.
+    Edges,
     /// What `kubectl appsockets` does.
     Plugin,
     /// What the operator may do, and where no secret comes to.
@@ -161,6 +163,10 @@ async fn checks(
     }
     if smoke || all || what == What::Rollout {
         checks::rollout::run(kubernetes, smoke).await?;
+        *passed += 1;
+    }
+    if all || what == What::Edges {
+        checks::edges::run(kubernetes).await?;
         *passed += 1;
     }
     if smoke || all || what == What::Plugin {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use appsockets_crds::AppSocketsCluster;
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{NamespaceResourceScope, api::apps::v1::StatefulSet};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -19,12 +19,12 @@ use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
-    children::{Children, Names, children},
+    children::{Children, Names, Pods, Role, children},
     decide::Decided,
     events::{Events, Note},
     keys::{self, Keys},
     resolve::key_of,
-    rolling::Rolling,
+    rolling::{Rolling, Surroundings},
     told::Told,
     watching::Watched,
 };
@@ -65,6 +65,31 @@ pub struct Applying {
     pub events: Events,
     /// By the uid of the cluster and the object: a cluster that is made anew has written nothing yet.
     pub applied: BTreeMap<(String, String), Applied>,
+}
+
+/// What clusters are made of.
+trait Object:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Object for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static
+{
 }
 
 /// What was written last.
@@ -120,29 +145,43 @@ impl Applying {
         let (namespace, name) = key_of(cluster);
         self.keys.ensure(cluster, decided.world.secrets.get(&namespace), &self.rolling).await?;
         let watched = self.watched.clone();
-        let set = watched.stateful_sets.get(&ObjectRef::new(&name).within(&namespace));
-        let behind = set.as_ref().is_some_and(|set| {
-            let key = (cluster.uid().unwrap_or_default(), id(&**set));
-            self.applied.get(&key).is_some_and(|applied| applied.version > version(&**set))
-        });
-        let (window, is_over) = self.rolling.window(cluster, set.as_deref(), behind, decided).await;
-        let Children { account, size, nodes, clients, budget, autoscaler, policy, stateful_set } =
-            children(cluster, window, set.as_deref());
+        let names = Names::of(cluster);
+        let set = |role: Role| watched.stateful_sets.get(&ObjectRef::new(names.set(role)).within(&namespace));
+        let (core_set, edge_set) = (set(Role::Core), set(Role::Edge));
+        // One of somebody else is not touched where none is asked for.
+        let edge_set = edge_set.filter(|set| cluster.spec.edges.is_some() || owned(cluster, "", &**set).is_ok());
+        let mut is_over = true;
+        let mut pods = async |role: Role, set: Option<&StatefulSet>| {
+            let behind = set.is_some_and(|set| self.is_behind(cluster, set));
+            let surroundings = Surroundings { behind, is_later: !is_over, decided };
+            let (window, over) = self.rolling.window(cluster, role, set, surroundings).await;
+            is_over &= over;
+            window
+        };
+        let core = Pods { window: pods(Role::Core, core_set.as_deref()).await, before: core_set.as_deref() };
+        let edges = match cluster.spec.edges.is_some() || edge_set.is_some() {
+            true => Some(Pods { window: pods(Role::Edge, edge_set.as_deref()).await, before: edge_set.as_deref() }),
+            false => {
+                self.rolling.forget(cluster, Role::Edge);
+                None
+            }
+        };
+        self.rolling.tell(cluster);
+        // Those that leave are still of the set, until the last is gone.
+        let edges = edges.filter(|edges| cluster.spec.edges.is_some() || !is_empty(edges));
+        let Children { account, size, nodes, clients, budget, edge_budget, autoscaler, policy, stateful_set, edges } =
+            children(cluster, core, edges);
         self.ensure(cluster, &watched.accounts, account).await?;
         self.ensure(cluster, &watched.config_maps, size).await?;
         self.ensure(cluster, &watched.services, nodes).await?;
         self.ensure(cluster, &watched.services, clients).await?;
         self.ensure(cluster, &watched.budgets, budget).await?;
-        match autoscaler {
-            Some(autoscaler) => drop(self.ensure(cluster, &watched.autoscalers, autoscaler).await?),
-            None => self.absent(cluster, &watched.autoscalers, &name).await?,
-        }
-        match policy {
-            Some(policy) => drop(self.ensure(cluster, &watched.policies, policy).await?),
-            None => self.absent(cluster, &watched.policies, &Names::of(cluster).nodes).await?,
-        }
+        self.wanted(cluster, &watched.budgets, edge_budget, names.budget(Role::Edge)).await?;
+        self.wanted(cluster, &watched.autoscalers, autoscaler, &name).await?;
+        self.wanted(cluster, &watched.policies, policy, &names.nodes).await?;
         // Last, so that no pod begins before what it needs is there.
-        let changed = self.ensure(cluster, &watched.stateful_sets, stateful_set).await?;
+        let mut changed = self.ensure(cluster, &watched.stateful_sets, stateful_set).await?;
+        changed |= self.wanted(cluster, &watched.stateful_sets, edges, names.set(Role::Edge)).await?;
         // What follows from a set that was just changed is not known yet.
         if is_over && !changed {
             self.made.set(&key_of(cluster), cluster.metadata.generation);
@@ -150,11 +189,19 @@ impl Applying {
         Ok(())
     }
 
+    /// Whether what is known of a StatefulSet is older than what was written of it.
+    fn is_behind(&self, cluster: &AppSocketsCluster, set: &StatefulSet) -> bool {
+        let key = (cluster.uid().unwrap_or_default(), id(set));
+        self.applied.get(&key).is_some_and(|applied| applied.version > version(set))
+    }
+
     /// Deletes an object of the cluster that is no longer asked for.
-    async fn absent<K>(&mut self, cluster: &AppSocketsCluster, store: &Store<K>, name: &str) -> Result<(), Problem>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug + 'static,
-    {
+    async fn absent<K: Object>(
+        &mut self,
+        cluster: &AppSocketsCluster,
+        store: &Store<K>,
+        name: &str,
+    ) -> Result<(), Problem> {
         let namespace = cluster.namespace().unwrap_or_default();
         let Some(there) = store.get(&ObjectRef::new(name).within(&namespace)) else { return Ok(()) };
         let kind = K::kind(&());
@@ -173,18 +220,27 @@ impl Applying {
         Ok(())
     }
 
+    /// Makes an object what it ought to be, or deletes the one of that name where there ought to be none.
+    async fn wanted<K: Object>(
+        &mut self,
+        cluster: &AppSocketsCluster,
+        store: &Store<K>,
+        wanted: Option<K>,
+        name: &str,
+    ) -> Result<bool, Problem> {
+        match wanted {
+            Some(wanted) => self.ensure(cluster, store, wanted).await,
+            None => self.absent(cluster, store, name).await.map(|()| false),
+        }
+    }
+
     /// Makes an object what it ought to be, if it is not known to be that already, and tells whether that changed it.
-    async fn ensure<K>(&mut self, cluster: &AppSocketsCluster, store: &Store<K>, wanted: K) -> Result<bool, Problem>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Serialize
-            + DeserializeOwned
-            + Clone
-            + Debug
-            + Send
-            + Sync
-            + 'static,
-    {
+    async fn ensure<K: Object>(
+        &mut self,
+        cluster: &AppSocketsCluster,
+        store: &Store<K>,
+        wanted: K,
+    ) -> Result<bool, Problem> {
         let kind = K::kind(&()).into_owned();
         let (name, namespace) = (wanted.name_any(), wanted.namespace().unwrap_or_default());
         let id = id(&wanted);
@@ -227,6 +283,12 @@ impl Applying {
         self.applied.insert(key, Applied { wanted: json, version: version(&written), seen: false });
         Ok(is_gone || changed)
     }
+}
+
+/// Whether a StatefulSet has no pods and is to have none.
+fn is_empty(pods: &Pods<'_>) -> bool {
+    let there = pods.before.and_then(|set| set.status.as_ref()).map_or(0, |status| status.replicas);
+    pods.window.replicas == 0 && there == 0
 }
 
 fn id<K: Resource<DynamicType = ()>>(object: &K) -> String {

@@ -10,7 +10,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         autoscaling::v2::HorizontalPodAutoscaler,
-        core::v1::{ConfigMap, Service, ServiceAccount},
+        core::v1::{ConfigMap, Pod, Service, ServiceAccount},
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
@@ -31,6 +31,8 @@ mod services;
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "appsockets-operator");
 /// Names the cluster that an object belongs to.
 pub const CLUSTER_LABEL: &str = "appsockets.io/cluster";
+/// Says what the nodes of a StatefulSet do.
+pub const ROLE_LABEL: &str = "appsockets.io/role";
 /// Says of a pod whether clients are led to it. Its node decides whether it is ready, and the operator which of those
 /// that are get clients.
 pub const ACCEPTING: &str = "appsockets.io/accepting";
@@ -61,18 +63,65 @@ pub struct Children {
     pub clients: Service,
     /// How many pods others may take away at a time.
     pub budget: PodDisruptionBudget,
+    /// The same of edge nodes.
+    pub edge_budget: Option<PodDisruptionBudget>,
     /// Who sets the number of nodes, if that is somebody.
     pub autoscaler: Option<HorizontalPodAutoscaler>,
     /// Who may reach nodes, if that is not everybody.
     pub policy: Option<NetworkPolicy>,
     pub stateful_set: StatefulSet,
+    /// Of edge nodes, while there are some, or ought to be.
+    pub edges: Option<StatefulSet>,
+}
+
+/// What the nodes of a StatefulSet do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// They share the channels, and hold connections unless edge nodes do.
+    Core,
+    /// They only hold connections.
+    Edge,
+}
+
+impl Role {
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Core => "core",
+            Role::Edge => "edge",
+        }
+    }
+
+    /// That of a pod's node.
+    pub fn of(pod: &Pod) -> Role {
+        match pod.labels().get(ROLE_LABEL) {
+            Some(role) if role == Role::Edge.name() => Role::Edge,
+            _ => Role::Core,
+        }
+    }
+
+    /// How many nodes there ought to be.
+    pub fn wanted(self, cluster: &AppSocketsCluster) -> i32 {
+        let edges = || cluster.spec.edges.as_ref().map_or(0, |edges| edges.replicas);
+        match self {
+            Role::Core => cluster.spec.replicas,
+            // Without anybody who has the channels they would serve nobody.
+            Role::Edge if cluster.spec.replicas == 0 => 0,
+            Role::Edge => edges(),
+        }
+    }
+}
+
+/// The pods of a StatefulSet.
+#[derive(Clone, Copy)]
+pub struct Pods<'a> {
+    pub window: Window,
+    /// The set as it is: its pods stay as they are while nothing that is said of pods has changed, also where another
+    /// release of the operator would make them otherwise.
+    pub before: Option<&'a StatefulSet>,
 }
 
 /// What a cluster is made of.
-///
-/// `before` is the StatefulSet as it is: its pods stay as they are while nothing that is said of pods has changed, also
-/// where another release of the operator would make them otherwise.
-pub fn children(cluster: &AppSocketsCluster, window: Window, before: Option<&StatefulSet>) -> Children {
+pub fn children(cluster: &AppSocketsCluster, core: Pods<'_>, edges: Option<Pods<'_>>) -> Children {
     let names = Names::of(cluster);
     Children {
         account: ServiceAccount {
@@ -87,10 +136,12 @@ pub fn children(cluster: &AppSocketsCluster, window: Window, before: Option<&Sta
         },
         nodes: services::nodes(cluster, &names),
         clients: services::clients(cluster, &names),
-        budget: services::budget(cluster, &names),
+        budget: services::budget(cluster, &names, Role::Core),
+        edge_budget: edges.map(|_| services::budget(cluster, &names, Role::Edge)),
         autoscaler: optional::autoscaler(cluster, &names),
         policy: optional::policy(cluster, &names),
-        stateful_set: node::stateful_set(cluster, &names, window, before),
+        stateful_set: node::stateful_set(cluster, &names, Role::Core, core),
+        edges: edges.map(|edges| node::stateful_set(cluster, &names, Role::Edge, edges)),
     }
 }
 
@@ -99,6 +150,8 @@ pub fn children(cluster: &AppSocketsCluster, window: Window, before: Option<&Sta
 pub struct Names {
     /// The StatefulSet and the Service for clients.
     pub cluster: String,
+    /// The StatefulSet of edge nodes.
+    pub edges: String,
     /// The Service, the account and the configuration of nodes.
     pub nodes: String,
     /// The Secret with what nodes sign and encrypt with.
@@ -113,11 +166,29 @@ impl Names {
     pub fn of(cluster: &AppSocketsCluster) -> Names {
         let cluster = cluster.name_any();
         Names {
+            edges: format!("{cluster}-edge"),
             nodes: format!("{cluster}-nodes"),
             keys: format!("{cluster}-keys"),
             node_certificate: format!("{cluster}-node-certificate"),
             authority: format!("{cluster}-authority"),
             cluster,
+        }
+    }
+}
+
+impl Names {
+    pub fn set(&self, role: Role) -> &str {
+        match role {
+            Role::Core => &self.cluster,
+            Role::Edge => &self.edges,
+        }
+    }
+
+    /// The disruption budget.
+    pub fn budget(&self, role: Role) -> &str {
+        match role {
+            Role::Core => &self.nodes,
+            Role::Edge => &self.edges,
         }
     }
 }
@@ -156,6 +227,13 @@ fn labels(cluster: &AppSocketsCluster) -> BTreeMap<String, String> {
 pub fn selector(cluster: &AppSocketsCluster) -> BTreeMap<String, String> {
     [("app.kubernetes.io/name".to_owned(), "appsockets".to_owned()), (CLUSTER_LABEL.to_owned(), cluster.name_any())]
         .into()
+}
+
+/// Selects those of one StatefulSet.
+pub fn role_selector(cluster: &AppSocketsCluster, role: Role) -> BTreeMap<String, String> {
+    let mut selector = selector(cluster);
+    selector.insert(ROLE_LABEL.to_owned(), role.name().to_owned());
+    selector
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     apply::{Made, Problems},
-    children::{CLUSTER_LABEL, selector},
+    children::{CLUSTER_LABEL, Names, Role, role_selector},
     decide::Decided,
     keys::Rotations,
     link::Links,
@@ -40,16 +40,25 @@ impl Look<'_> {
         let mut own: Vec<_> = self.watched.pods.state();
         own.retain(|pod| pod.namespace().as_deref() == Some(&key.0) && pod.labels().get(CLUSTER_LABEL) == Some(&key.1));
         own.sort_by_key(|pod| pod.name_any());
-        let ready = own.iter().filter(|pod| pods::is_ready(pod)).count();
+        let count = |role: Role| {
+            let pods: Vec<_> = own.iter().filter(|pod| Role::of(pod) == role).collect();
+            (pods.len(), pods.iter().filter(|pod| pods::is_ready(pod)).count())
+        };
+        let (core, edges) = (count(Role::Core), count(Role::Edge));
+        let ready = core.1 + edges.1;
         let trouble = own.iter().find_map(|pod| pods::trouble(pod));
         let held = own.iter().map(|pod| self.links.report(&pod.uid().unwrap_or_default()).removals_held).max();
         let rollout = self.rollouts.of(&key);
         let outcome = self.outcome(cluster, &key, ready, trouble, held.unwrap_or(0), rollout.as_ref());
         let paused =
             cluster.spec.paused.then(|| "The operator changes nothing of this cluster: spec.paused.".to_owned());
-        let selector: Vec<_> = selector(cluster).iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let selector = role_selector(cluster, Role::Core);
+        let selector: Vec<_> = selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let status = serde_json::to_value(&cluster.status).unwrap_or_default();
-        let mut more = json!({"replicas": own.len(), "readyReplicas": ready, "selector": selector.join(",")});
+        let mut more = json!({"replicas": core.0, "readyReplicas": core.1, "selector": selector.join(",")});
+        if cluster.spec.edges.is_some() || edges.0 > 0 {
+            more["edges"] = json!({"replicas": edges.0, "readyReplicas": edges.1});
+        }
         if let Some(rollout) = rollout {
             more["rollout"] = json!(rollout.status);
         }
@@ -94,11 +103,15 @@ impl Look<'_> {
             };
         }
         let made = self.made.of(key) == Some(cluster.metadata.generation.unwrap_or(0));
-        let applied = self.watched.stateful_sets.get(&ObjectRef::new(&key.1).within(&key.0));
-        let wanted = usize::try_from(cluster.spec.replicas).unwrap_or(0);
-        let replicas =
-            applied.and_then(|set| set.spec.as_ref()?.replicas).and_then(|replicas| replicas.try_into().ok());
-        if !made && !cluster.spec.paused || replicas != Some(wanted) || ready != wanted {
+        let names = Names::of(cluster);
+        let applied = |role: Role| {
+            let set = self.watched.stateful_sets.get(&ObjectRef::new(names.set(role)).within(&key.0));
+            set.and_then(|set| set.spec.as_ref()?.replicas)
+        };
+        let (core, edges) = (Role::Core.wanted(cluster), Role::Edge.wanted(cluster));
+        let wanted = usize::try_from(core + edges).unwrap_or(0);
+        let applied = applied(Role::Core) == Some(core) && applied(Role::Edge).unwrap_or(0) == edges;
+        if !made && !cluster.spec.paused || !applied || ready != wanted {
             let mut message = format!("{ready} of {wanted} nodes are ready.");
             if let Some(trouble) = trouble {
                 message += &format!(" {trouble}");

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     apply::MANAGER,
-    children::{ACCEPTING, CLUSTER_LABEL},
+    children::{ACCEPTING, CLUSTER_LABEL, Role},
     decide::Decided,
     events::{Events, Note},
     link::{Links, Report},
@@ -54,7 +54,7 @@ pub struct Progress {
 /// How far the rollouts have come that go on.
 pub type Rollouts = Told<Progress>;
 
-/// What is remembered of a cluster's pods.
+/// What is remembered of a StatefulSet's pods.
 pub struct Memory {
     window: Window,
     /// What was seen last, apart from figures.
@@ -63,6 +63,7 @@ pub struct Memory {
     sessions_before: Option<u64>,
     /// A pod that was deleted, until that is seen.
     replaced: Option<String>,
+    progress: Option<Progress>,
     spreading: Option<Spreading>,
     spread_next: Instant,
     spread_pause: Duration,
@@ -75,6 +76,16 @@ struct Spreading {
     told: bool,
 }
 
+/// Where the pods of a StatefulSet are moved on.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Whether what is known of the set is older than what was written of it.
+    pub behind: bool,
+    /// Whether another set is to become new before.
+    pub is_later: bool,
+    pub decided: &'a Decided,
+}
+
 /// Moves the pods of clusters on.
 pub struct Rolling {
     pub client: Client,
@@ -83,36 +94,46 @@ pub struct Rolling {
     pub rollouts: Arc<Rollouts>,
     pub events: Events,
     /// By the uid of the cluster.
-    pub memory: BTreeMap<String, Memory>,
+    pub memory: BTreeMap<(String, Role), Memory>,
 }
 
 impl Rolling {
     pub fn forget_others(&mut self, uids: &BTreeSet<String>) {
-        self.memory.retain(|uid, _| uids.contains(uid));
+        self.memory.retain(|(uid, _), _| uids.contains(uid));
     }
 
-    /// Moves the pods of a cluster on by a step, and gives the ordinals that they are to have. `behind`: whether what is
-    /// known of the StatefulSet is older than what was written of it. Also tells whether nothing is left to be done.
+    /// There is no such set, and is to be none.
+    pub fn forget(&mut self, cluster: &AppSocketsCluster, role: Role) {
+        self.memory.remove(&(cluster.uid().unwrap_or_default(), role));
+    }
+
+    /// Moves the pods of a StatefulSet on by a step, and gives the ordinals that they are to have. Also tells whether
+    /// nothing is left to be done.
     pub async fn window(
         &mut self,
         cluster: &AppSocketsCluster,
+        role: Role,
         set: Option<&StatefulSet>,
-        behind: bool,
-        decided: &Decided,
+        look: Surroundings<'_>,
     ) -> (Window, bool) {
-        let key = key_of(cluster);
+        let place = (cluster.uid().unwrap_or_default(), role);
         let Some((set, window)) = set.and_then(|set| Some((set, window(set)?))) else {
-            self.rollouts.set(&key, None);
-            return (Window { start: 0, replicas: cluster.spec.replicas }, false);
+            self.memory.remove(&place);
+            return (Window { start: 0, replicas: role.wanted(cluster) }, false);
         };
-        let own = self.pods(cluster);
-        let uid = cluster.uid().unwrap_or_default();
-        let mut memory = self.memory.remove(&uid).unwrap_or_else(|| Memory::new(window, cluster));
+        let (own, others): (Vec<_>, Vec<_>) = self.pods(cluster).into_iter().partition(|pod| Role::of(pod) == role);
+        let mut memory = self.memory.remove(&place).unwrap_or_else(|| Memory::new(window, cluster));
+        let Surroundings { behind, is_later, decided } = look;
         if !behind {
             memory.window = window;
         }
         let mut look = self.look(cluster, set, &own, &memory, decided);
         look.caught_up &= !behind;
+        look.is_later = is_later;
+        look.replicas = role.wanted(cluster);
+        look.takes_clients = takes_clients(cluster, role, &others);
+        let reports = others.iter().filter_map(|pod| self.links.report(&pod.uid().unwrap_or_default()).load);
+        look.elsewhere = reports.map(|(_, load)| load.sessions).sum();
         memory.notice(&look, &own);
         look.quiet = memory.since.elapsed();
         let step = look.step();
@@ -123,7 +144,8 @@ impl Rolling {
                 if goes {
                     memory.sessions_before = Some(look.sessions());
                 }
-                info!(?window, ?next, "{}/{}: the pods move on.", key.0, key.1);
+                let (namespace, name) = key_of(cluster);
+                info!(?window, ?next, "{namespace}/{name}: the pods of {} nodes move on.", role.name());
                 memory.window = *next;
                 *next
             }
@@ -138,16 +160,23 @@ impl Rolling {
             }
             Step::Follow | Step::Wait { .. } => memory.window,
         };
-        self.tell(cluster, set, &look, &step, &memory);
-        self.memory.insert(uid, memory);
+        memory.progress = progress(role, set, &look, &step, &memory);
+        self.memory.insert(place, memory);
         (next, step == Step::Stay)
+    }
+
+    /// Lets others know how far the pods of a cluster have come: those of core nodes, and then those of edge nodes.
+    pub fn tell(&self, cluster: &AppSocketsCluster) {
+        let uid = cluster.uid().unwrap_or_default();
+        let of = |role| self.memory.get(&(uid.clone(), role)).and_then(|memory| memory.progress.clone());
+        self.rollouts.set(&key_of(cluster), of(Role::Core).or_else(|| of(Role::Edge)));
     }
 
     /// Whether there is something to look at again soon.
     pub fn is_busy(&self, cluster: &AppSocketsCluster) -> bool {
-        let spreads = |memory: &Memory| memory.spreading.is_some();
-        self.rollouts.of(&key_of(cluster)).is_some()
-            || cluster.uid().is_some_and(|uid| self.memory.get(&uid).is_some_and(spreads))
+        let uid = cluster.uid().unwrap_or_default();
+        let spreads = |(place, memory): (&(String, Role), &Memory)| place.0 == uid && memory.spreading.is_some();
+        self.rollouts.of(&key_of(cluster)).is_some() || self.memory.iter().any(spreads)
     }
 
     /// The pods of a cluster, the lowest ordinal first.
@@ -207,7 +236,10 @@ impl Rolling {
         let pause_after = cluster.spec.update.as_ref().and_then(|update| update.pause_after);
         Look {
             name: cluster.name_any(),
-            replicas: cluster.spec.replicas,
+            replicas: memory.window.replicas,
+            takes_clients: true,
+            elsewhere: 0,
+            is_later: false,
             window: memory.window,
             caught_up: observed >= set.metadata.generation
                 && revision.is_some()
@@ -231,7 +263,7 @@ impl Rolling {
             None => look.accepting(),
         };
         for (pod, seen) in own.iter().zip(&look.pods).filter(|(_, seen)| seen.phase != Phase::Leaving) {
-            let now = accepting.contains(&*seen.name) || seen.phase == Phase::Starting;
+            let now = accepting.contains(&*seen.name) || seen.phase == Phase::Starting && look.takes_clients;
             if is_accepting(pod) == now {
                 continue;
             }
@@ -284,7 +316,10 @@ impl Rolling {
         if !spreading.told && took > STEERED {
             spreading.told = true;
             let sessions: u64 = spreading.uneven.gives.iter().map(|(_, sessions)| sessions).sum();
-            let note = format!("{sessions} sessions go from fuller nodes to others, so that all have their part.");
+            let note = match look.takes_clients {
+                true => format!("{sessions} sessions go from fuller nodes to others, so that all have their part."),
+                false => format!("{sessions} sessions go from core nodes to edge nodes."),
+            };
             self.events.cluster(cluster, Note::normal("Rebalanced", &note));
             for (name, sessions) in &spreading.uneven.gives {
                 let pod = own.iter().find(|pod| pod.name_any() == *name);
@@ -309,34 +344,45 @@ impl Rolling {
             Err(_) => warn!(name, "The pod was not deleted in time."),
         }
     }
+}
 
-    fn tell(&self, cluster: &AppSocketsCluster, set: &StatefulSet, look: &Look, step: &Step, memory: &Memory) {
-        let (waiting, message, stalled) = match step {
-            Step::Stay => return self.rollouts.set(&key_of(cluster), None),
-            Step::Wait { gate, message, stalled } => {
-                (Some(gate.name().to_owned()), format!(" It waits: {}.", message.trim_end_matches('.')), *stalled)
-            }
-            Step::Follow | Step::Resize(_) | Step::Replace(_) => (None, String::new(), false),
-        };
-        let (updated, outdated) = (look.updated(), look.outdated());
-        // A set that has not caught up says nothing new of what is waited for.
-        if matches!(step, Step::Follow) && outdated == 0 && self.rollouts.of(&key_of(cluster)).is_none() {
-            return;
-        }
-        let message = match outdated {
-            0 => format!("Pods that serve: {updated}, wanted: {}.{message}", look.replicas),
-            _ => format!("Pods of the new revision: {updated}, old ones: {outdated}.{message}"),
-        };
-        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        let status = RolloutStatus {
-            revision: revision(set).unwrap_or_default().to_owned(),
-            updated: count(updated),
-            outdated: count(outdated),
-            waiting_for: waiting,
-            sessions: memory.sessions_before.map(|sessions| i64::try_from(sessions).unwrap_or(i64::MAX)),
-        };
-        self.rollouts.set(&key_of(cluster), Some(Progress { stalled, message, status }));
+/// Whether clients are meant to come to the pods of a role, beside which there are those of the other one.
+fn takes_clients(cluster: &AppSocketsCluster, role: Role, others: &[Arc<Pod>]) -> bool {
+    let edges = Role::Edge.wanted(cluster);
+    match role {
+        Role::Core => edges == 0 || !others.iter().any(|pod| phase(pod) == Phase::Serving),
+        // Where there are to be no pods at all, none gives its clients to others.
+        Role::Edge => edges > 0 || cluster.spec.replicas == 0,
     }
+}
+
+fn progress(role: Role, set: &StatefulSet, look: &Look, step: &Step, memory: &Memory) -> Option<Progress> {
+    let (waiting, message, stalled) = match step {
+        Step::Stay => return None,
+        Step::Wait { gate, message, stalled } => {
+            (Some(gate.name().to_owned()), format!(" It waits: {}.", message.trim_end_matches('.')), *stalled)
+        }
+        Step::Follow | Step::Resize(_) | Step::Replace(_) => (None, String::new(), false),
+    };
+    let (updated, outdated) = (look.updated(), look.outdated());
+    // A set that has not caught up says nothing new of what is waited for.
+    if matches!(step, Step::Follow) && outdated == 0 && memory.progress.is_none() {
+        return None;
+    }
+    let message = match outdated {
+        0 => format!("Pods that serve: {updated}, wanted: {}.{message}", look.replicas),
+        _ => format!("Pods of the new revision: {updated}, old ones: {outdated}.{message}"),
+    };
+    let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    let status = RolloutStatus {
+        role: role.name().to_owned(),
+        revision: revision(set).unwrap_or_default().to_owned(),
+        updated: count(updated),
+        outdated: count(outdated),
+        waiting_for: waiting,
+        sessions: memory.sessions_before.map(|sessions| i64::try_from(sessions).unwrap_or(i64::MAX)),
+    };
+    Some(Progress { stalled, message, status })
 }
 
 impl Memory {
@@ -349,6 +395,7 @@ impl Memory {
             since: Instant::now(),
             sessions_before: before.and_then(|sessions| sessions.try_into().ok()),
             replaced: None,
+            progress: None,
             spreading: None,
             spread_next: Instant::now(),
             spread_pause: SPREAD_PAUSE,

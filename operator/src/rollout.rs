@@ -70,6 +70,12 @@ pub struct Look {
     pub name: String,
     /// How many pods there ought to be.
     pub replicas: i32,
+    /// Whether clients are meant to come to these pods, and not to those of another set.
+    pub takes_clients: bool,
+    /// Sessions at pods of another set.
+    pub elsewhere: u64,
+    /// Whether another set is to become new before this one.
+    pub is_later: bool,
     pub window: Window,
     /// Whether pods are as the last write demands: those of the window are there, and others are leaving.
     pub caught_up: bool,
@@ -89,6 +95,8 @@ pub struct Look {
 /// What a step waits for. Each can be skipped by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gate {
+    /// The core nodes are as they ought to be, before edge nodes are replaced.
+    CoreNodes,
     /// The pod beyond the wanted number, or another of the new revision, serves.
     AdditionalPod,
     /// No other pod is away.
@@ -104,11 +112,19 @@ pub enum Gate {
 }
 
 impl Gate {
-    pub const ALL: [Gate; 6] =
-        [Gate::AdditionalPod, Gate::PodsReady, Gate::Canary, Gate::Served, Gate::Settled, Gate::SessionsBack];
+    pub const ALL: [Gate; 7] = [
+        Gate::CoreNodes,
+        Gate::AdditionalPod,
+        Gate::PodsReady,
+        Gate::Canary,
+        Gate::Served,
+        Gate::Settled,
+        Gate::SessionsBack,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
+            Gate::CoreNodes => "CoreNodes",
             Gate::AdditionalPod => "AdditionalPod",
             Gate::PodsReady => "PodsReady",
             Gate::Canary => "Canary",
@@ -159,7 +175,7 @@ impl Look {
 
     /// On all pods that say how many they have.
     pub fn sessions(&self) -> u64 {
-        self.pods.iter().filter_map(|pod| pod.load).map(|load| load.sessions).sum()
+        self.pods.iter().filter_map(|pod| pod.load).map(|load| load.sessions).sum::<u64>() + self.elsewhere
     }
 
     /// The next step.
@@ -178,8 +194,13 @@ impl Look {
             };
         }
         let outdated = self.ours().find(|pod| !pod.current);
+        if let Some(outdated) = outdated.filter(|_| self.is_later && !self.skips(Gate::CoreNodes)) {
+            let message = format!("the core nodes become new before {}", outdated.name);
+            return Step::Wait { gate: Gate::CoreNodes, message, stalled: false };
+        }
         let wanted = self.replicas + i32::from(outdated.is_some() && self.replicas > 0);
-        if replicas < wanted || self.replicas == 0 && replicas > 0 {
+        let all_at_once = self.replicas == 0 && self.takes_clients;
+        if replicas < wanted || all_at_once && replicas > 0 {
             // Two new pods at a time would share the sessions of one that leaves, and the last would get too few.
             let leaving = self.leaving().filter(|_| outdated.is_some() && !self.skips(Gate::PodsReady));
             return leaving.unwrap_or_else(|| resize(start, wanted));
@@ -226,6 +247,8 @@ impl Look {
         let others = || self.ours().filter(|pod| pod.ordinal != goes.ordinal);
         let comes = |message: String| Some((message, false));
         match gate {
+            // Looked at before all others, and not only by the pod that goes next.
+            Gate::CoreNodes => None,
             Gate::AdditionalPod => {
                 let new = others().find(|pod| pod.current && pod.phase == Phase::Starting)?;
                 Some((new.trouble.clone().unwrap_or_else(|| format!("{} starts", new.name)), new.stuck))
@@ -274,6 +297,9 @@ impl Look {
         fn names(pods: Vec<&Seen>) -> BTreeSet<&str> {
             pods.into_iter().map(|pod| &*pod.name).collect()
         }
+        if !self.takes_clients {
+            return BTreeSet::new();
+        }
         let serving: Vec<_> = self.serving().collect();
         // Also while the last old pod still gives its sessions away.
         let rolls = self.pods.iter().any(|pod| !pod.current);
@@ -309,11 +335,17 @@ impl Look {
     }
 
     /// The pods that ought to get sessions of others, where they are uneven while nothing else happens, and how many
-    /// sessions each of the others gives away.
+    /// sessions each of the others gives away. Where clients are meant to be elsewhere, each gives all.
     pub fn uneven(&self) -> Option<Uneven> {
         let pods: Vec<_> = self.serving().collect();
         let loads: Option<Vec<_>> = pods.iter().map(|pod| pod.load).collect();
         let loads = loads.filter(|loads| loads.len() == usize::try_from(self.replicas).unwrap_or(0))?;
+        if !self.takes_clients {
+            let all = pods.iter().zip(loads).map(|(pod, load)| (pod.name.clone(), load.sessions));
+            let gives: Vec<_> = all.filter(|(_, sessions)| *sessions > 0).collect();
+            let moves = !gives.is_empty() && self.step() == Step::Stay;
+            return moves.then(|| Uneven { gives, ..Uneven::default() });
+        }
         let (mean, most) = (self.mean(), loads.iter().map(|load| load.sessions).max()?);
         if most < SPREAD_MIN || most * 100 <= mean * UNEVEN || self.step() != Step::Stay {
             return None;

@@ -15,8 +15,8 @@ use crate::{
 pub struct Options {
     #[command(flatten)]
     consent: Consent,
-    /// What is shown: all, smoke, quickstart, refused, changes, tenants, failures, upgrade, rollout, plugin, rights, gitops,
-    /// chart, scale, idle or deletion
+    /// What is shown: all, smoke, quickstart, refused, changes, tenants, failures, upgrade, rollout, edges, plugin, rights,
+    /// gitops, chart, scale, idle or deletion
     #[arg(default_value = "all")]
     what: String,
     /// The quickstart, and a few of the others with smaller figures

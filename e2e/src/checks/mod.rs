@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod chart;
 pub mod deletion;
+pub mod edges;
 pub mod failures;
 pub mod gitops;
 pub mod idle;

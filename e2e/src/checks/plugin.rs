@@ -77,8 +77,8 @@ fn plan(kubernetes: &Kubernetes<'_>, folder: &Path) -> anyhow::Result<()> {
     for expected in [
         "serve otherwise Hub demo",
         "serve Hub fresh",
-        "each pod would be replaced",
-        "4 pods instead of 3",
+        "each pod of core nodes would be replaced",
+        "4 pods of core nodes instead of 3",
         "lost would",
         "main-",
     ] {

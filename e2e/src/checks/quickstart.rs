@@ -23,19 +23,7 @@ pub async fn run(kubernetes: &Kubernetes<'_>, began: Instant) -> anyhow::Result<
 
     let pods = kubernetes.node_pods(SHOP).await?;
     let [first, second, ..] = &*pods else { bail!("there are fewer than two nodes") };
-    let first = Forward::to(kubernetes, SHOP, &first.name_any(), 8080).await?;
-    let second = Forward::to(kubernetes, SHOP, &second.name_any(), 8080).await?;
-    let url = |forward: &Forward| format!("ws://127.0.0.1:{}", forward.port);
-    let receiver = Client::connect(Options::new(url(&second), "demo"))?;
-    let mut news = receiver.subscribe("news").await?;
-    // It begins with where it begins; what is published after that is heard.
-    let begun = next(&mut news).await?;
-    anyhow::ensure!(matches!(begun, Event::Position(_)), "the subscription does not begin: {begun:?}");
-    let sender = Client::connect(Options::new(url(&first), "demo"))?;
-    sender.publish("news", "greeting", "hello").await?;
-    let heard = next(&mut news).await?;
-    let is_it = matches!(&heard, Event::Message(message) if message.event == "greeting");
-    anyhow::ensure!(is_it, "another message came: {heard:?}");
+    message(kubernetes, &first.name_any(), &second.name_any()).await?;
     println!(
         "quickstart: {:.1} s from nothing, {:.1} s of it after the cluster was up",
         began.elapsed().as_secs_f64(),
@@ -46,6 +34,24 @@ pub async fn run(kubernetes: &Kubernetes<'_>, began: Instant) -> anyhow::Result<
         kubernetes.kubectl(&["diff", "-f", "deploy/quickstart.yaml"]).context("kubectl diff is not empty")?;
     anyhow::ensure!(difference.is_empty(), "kubectl diff is not empty: {difference}");
     kubernetes.kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/appsockets-operator", "--timeout=60s"])?;
+    Ok(())
+}
+
+/// What is published at one node arrives at another.
+pub async fn message(kubernetes: &Kubernetes<'_>, sender: &str, receiver: &str) -> anyhow::Result<()> {
+    let sender = Forward::to(kubernetes, SHOP, sender, 8080).await?;
+    let receiver = Forward::to(kubernetes, SHOP, receiver, 8080).await?;
+    let url = |forward: &Forward| format!("ws://127.0.0.1:{}", forward.port);
+    let receiver = Client::connect(Options::new(url(&receiver), "demo"))?;
+    let mut news = receiver.subscribe("news").await?;
+    // It begins with where it begins; what is published after that is heard.
+    let begun = next(&mut news).await?;
+    anyhow::ensure!(matches!(begun, Event::Position(_)), "the subscription does not begin: {begun:?}");
+    let sender = Client::connect(Options::new(url(&sender), "demo"))?;
+    sender.publish("news", "greeting", "hello").await?;
+    let heard = next(&mut news).await?;
+    let is_it = matches!(&heard, Event::Message(message) if message.event == "greeting");
+    anyhow::ensure!(is_it, "another message came: {heard:?}");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::failures::leader;
 use crate::kubernetes::{Kubernetes, SHOP, SYSTEM, until};
 
-const CLUSTER: &str = "appsocketscluster/main";
+pub const CLUSTER: &str = "appsocketscluster/main";
 
 pub async fn run(kubernetes: &Kubernetes<'_>, short: bool) -> anyhow::Result<()> {
     restarts(kubernetes, if short { 3 } else { 30 }).await?;
@@ -31,7 +31,7 @@ fn generation(kubernetes: &Kubernetes<'_>) -> anyhow::Result<String> {
     kubernetes.kubectl(&["-n", SHOP, "get", "statefulset/main", "-o", "jsonpath={.metadata.generation}"])
 }
 
-fn patch(kubernetes: &Kubernetes<'_>, spec: &str) -> anyhow::Result<()> {
+pub fn patch(kubernetes: &Kubernetes<'_>, spec: &str) -> anyhow::Result<()> {
     let patch = format!(r#"{{"spec":{spec}}}"#);
     kubernetes.kubectl(&["-n", SHOP, "patch", CLUSTER, "--type=merge", "-p", &patch]).map(drop)
 }

@@ -14,12 +14,12 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::rollout::{CLUSTER, patch};
 use crate::{
     forward::{Admin, Forward},
     kubernetes::{Kubernetes, SHOP, SYSTEM, is_ready, until},
 };
 
-const CLUSTER: &str = "appsocketscluster/main";
 /// The fullest node may have so many times the mean in the end.
 const EVEN: f64 = 1.15;
 /// A client that moves more often moves for nothing.
@@ -40,6 +40,13 @@ pub async fn run(kubernetes: &Kubernetes<'_>, sessions: usize) -> anyhow::Result
     shows.show("3 to 5 nodes", 5, || patch(kubernetes, r#"{"replicas":5}"#)).await?;
     shows.show("5 to 2 nodes", 2, || patch(kubernetes, r#"{"replicas":2}"#)).await?;
     shows.show("2 to 3 nodes", 3, || patch(kubernetes, r#"{"replicas":3}"#)).await?;
+    shows.show("to 2 edge nodes", 2, || patch(kubernetes, r#"{"edges":{"replicas":2}}"#)).await?;
+    shows
+        .show("other edge nodes", 2, || {
+            patch(kubernetes, r#"{"edges":{"replicas":2,"resources":{"limits":{"memory":"2Gi"}}}}"#)
+        })
+        .await?;
+    shows.show("back from edge nodes", 3, || patch(kubernetes, r#"{"edges":null}"#)).await?;
     let machine = machine_of_a_node(kubernetes).await?;
     let drained = shows.show("a machine is drained", 3, || drain(kubernetes, &machine)).await;
     kubernetes.kubectl(&["uncordon", &machine])?;
@@ -64,11 +71,6 @@ fn other_pods(kubernetes: &Kubernetes<'_>) -> anyhow::Result<String> {
 fn uids(pods: &[Pod]) -> BTreeSet<String> {
     let stay = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     stay.filter_map(ResourceExt::uid).collect()
-}
-
-fn patch(kubernetes: &Kubernetes<'_>, spec: &str) -> anyhow::Result<()> {
-    let patch = format!(r#"{{"spec":{spec}}}"#);
-    kubernetes.kubectl(&["-n", SHOP, "patch", CLUSTER, "--type=merge", "-p", &patch]).map(drop)
 }
 
 async fn machine_of_a_node(kubernetes: &Kubernetes<'_>) -> anyhow::Result<String> {
@@ -253,7 +255,7 @@ impl Shows<'_> {
         self.tell("for comparison, one pod after the other without an operator", 3, took).await.map(drop)
     }
 
-    /// How many connections each node has that is ready.
+    /// How many connections each node has that is ready and takes clients, or has some still.
     async fn each(&self) -> anyhow::Result<Vec<u64>> {
         let token = self.kubernetes.admin_token(SHOP, "main").await?;
         let mut each = Vec::new();
@@ -262,7 +264,10 @@ impl Shows<'_> {
             let Ok(node) = Admin::of(self.kubernetes, SHOP, &pod.name_any(), &token).await else { continue };
             let Ok(said) = node.get("/v1/stop").await else { continue };
             let connections = said.as_ref().and_then(|said| said["connections"].as_u64());
-            each.push(connections.context("a node does not say how many connections it has")?);
+            let connections = connections.context("a node does not say how many connections it has")?;
+            if connections > 0 || pod.labels().get("appsockets.io/accepting").is_none_or(|accepts| accepts == "true") {
+                each.push(connections);
+            }
         }
         Ok(each)
     }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use appsockets_core::cluster::{
     view::NodeId,
     views::{self, Views},
@@ -66,7 +66,7 @@ impl Cluster {
         let bound = peers.local_addr()?;
         let address = advertised(bound, config.cluster.advertise)?;
         let node = match config.cluster.node {
-            0 => own_number()?,
+            0 => own_number(config.cluster.node_offset)?,
             node => node,
         };
         let me = NodeId { node, generation: clock::now().unix_ms };
@@ -227,16 +227,16 @@ fn own_address(bound: SocketAddr) -> anyhow::Result<IpAddr> {
 }
 
 /// A pod of a StatefulSet is called after its number.
-fn own_number() -> anyhow::Result<u64> {
+fn own_number(offset: u64) -> anyhow::Result<u64> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("the host's name can't be read")?;
-    number_of(name.trim())
+    number_of(name.trim(), offset)
 }
 
-fn number_of(host: &str) -> anyhow::Result<u64> {
+fn number_of(host: &str, offset: u64) -> anyhow::Result<u64> {
     let Some((_, digits)) = host.rsplit_once('-') else { bail!("set `cluster.node`: {host} ends with no number") };
     let number: u64 = digits.parse().with_context(|| format!("set `cluster.node`: {host} ends with no number"))?;
-    ensure!(number < u64::MAX, "set `cluster.node`: {host} ends with too large a number");
-    Ok(number + 1)
+    let own = number.checked_add(1).and_then(|number| number.checked_add(offset));
+    own.with_context(|| format!("set `cluster.node`: {host} ends with too large a number"))
 }
 
 #[cfg(test)]
@@ -245,10 +245,11 @@ mod tests {
 
     #[test]
     fn a_pod_has_the_number_of_its_name() {
-        assert_eq!(number_of("appsockets-0").ok(), Some(1));
-        assert_eq!(number_of("shop-hub-12").ok(), Some(13));
+        assert_eq!(number_of("appsockets-0", 0).ok(), Some(1));
+        assert_eq!(number_of("shop-hub-12", 0).ok(), Some(13));
+        assert_eq!(number_of("shop-edge-0", 1 << 32).ok(), Some((1 << 32) + 1));
         for host in ["laptop", "node-", "node-x", "node-18446744073709551615"] {
-            assert!(number_of(host).is_err_and(|error| error.to_string().contains("cluster.node")), "{host}");
+            assert!(number_of(host, 0).is_err_and(|error| error.to_string().contains("cluster.node")), "{host}");
         }
     }
 

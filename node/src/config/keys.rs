@@ -218,6 +218,8 @@ section! {
         /// This node's number, which no other node of the cluster has, and which it keeps when it restarts. 0: one more
         /// than the number at the end of the host's name.
         pub node: u64 = 0;
+        /// What is added to the number that is taken of the host's name, so that two StatefulSets can be one cluster.
+        pub node_offset: u64 = 0;
         /// Whether this node takes its share of the channels. One that does not, an edge node, only holds connections.
         pub core: bool = true;
         /// How many core nodes a new cluster is meant to have. It begins when more than half of them have met.

@@ -20,8 +20,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-use super::{ACCEPTING, Names, labels, metadata, port, secrets, selector};
-use crate::rollout::Window;
+use super::{ACCEPTING, Names, Pods, Role, labels, metadata, port, role_selector, secrets};
 
 /// How many nodes a new cluster is meant to have, among what changes without a restart.
 pub const EXPECTED: &str = "expectedCoreNodes";
@@ -33,6 +32,8 @@ const DATA: &str = "/var/lib/appsockets";
 const MACHINE: &str = "kubernetes.io/hostname";
 /// Nobody on any machine.
 const USER: i64 = 65_532;
+/// Edge nodes count from here, so that none has the number of another node.
+const EDGE_NUMBERS: u64 = 1 << 32;
 /// Beyond the time that sessions are given: to hand over channels before, and for those that do not go by themselves.
 const STOP_MARGIN_SECONDS: i64 = 40;
 
@@ -44,19 +45,21 @@ const MADE: &str = "appsockets.io/pods-made";
 pub fn stateful_set(
     cluster: &AppSocketsCluster,
     names: &Names,
-    window: Window,
-    before: Option<&StatefulSet>,
+    role: Role,
+    Pods { window, before }: Pods<'_>,
 ) -> StatefulSet {
-    let mut metadata = metadata(cluster, &names.cluster);
-    let asked = asked(&cluster.spec);
-    let (template, kept) = match before.and_then(|before| made(before, &asked)) {
+    let mut metadata = metadata(cluster, names.set(role));
+    let asked = asked(&cluster.spec, role);
+    let is_asked_for = role == Role::Core || cluster.spec.edges.is_some();
+    let (template, kept) = match before.and_then(|before| made(before, is_asked_for.then_some(&asked))) {
         Some(made) => made,
         None => {
             let mut labels = labels(cluster);
+            labels.extend(role_selector(cluster, role));
             labels.insert(ACCEPTING.to_owned(), "true".to_owned());
             let template = PodTemplateSpec {
                 metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
-                spec: Some(pod(cluster, names)),
+                spec: Some(pod(cluster, &asked, names, role)),
             };
             let kept = serde_json::to_string(&template).unwrap_or_default();
             (template, kept)
@@ -75,17 +78,20 @@ pub fn stateful_set(
             type_: Some("OnDelete".to_owned()),
             ..StatefulSetUpdateStrategy::default()
         }),
-        selector: LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() },
+        selector: LabelSelector { match_labels: Some(role_selector(cluster, role)), ..LabelSelector::default() },
         template,
         ..StatefulSetSpec::default()
     };
     StatefulSet { metadata, spec: Some(spec), ..StatefulSet::default() }
 }
 
-/// What of the resource pods follow from.
-fn asked(spec: &AppSocketsClusterSpec) -> AppSocketsClusterSpec {
+/// What of the resource the pods of a role follow from.
+fn asked(spec: &AppSocketsClusterSpec, role: Role) -> AppSocketsClusterSpec {
+    let own = spec.edges.as_ref().filter(|_| role == Role::Edge).and_then(|edges| edges.resources.clone());
     AppSocketsClusterSpec {
         replicas: 0,
+        resources: own.or_else(|| spec.resources.clone()),
+        edges: None,
         tenants: None,
         update: None,
         rebalance: None,
@@ -97,22 +103,21 @@ fn asked(spec: &AppSocketsClusterSpec) -> AppSocketsClusterSpec {
     }
 }
 
-/// Whether pods are replaced when a cluster's resource changes so.
-pub fn asks_for_other_pods(old: &AppSocketsClusterSpec, new: &AppSocketsClusterSpec) -> bool {
-    asked(old) != asked(new)
+/// Whether the pods of a role are replaced when a cluster's resource changes so.
+pub fn asks_for_other_pods(old: &AppSocketsClusterSpec, new: &AppSocketsClusterSpec, role: Role) -> bool {
+    asked(old, role) != asked(new, role)
 }
 
-/// The pods that a set was made with, if they were asked for in the same way.
-fn made(before: &StatefulSet, asked: &AppSocketsClusterSpec) -> Option<(PodTemplateSpec, String)> {
+/// The pods that a set was made with, if they were asked for in the same way, or nobody asks for any.
+fn made(before: &StatefulSet, asked: Option<&AppSocketsClusterSpec>) -> Option<(PodTemplateSpec, String)> {
     let annotations = before.metadata.annotations.as_ref()?;
     let before: AppSocketsClusterSpec = serde_json::from_str(annotations.get(ASKED)?).ok()?;
     let made = annotations.get(MADE)?;
     let template = serde_json::from_str(made).ok()?;
-    (before == *asked).then(|| (template, made.clone()))
+    asked.is_none_or(|asked| before == *asked).then(|| (template, made.clone()))
 }
 
-fn pod(cluster: &AppSocketsCluster, names: &Names) -> PodSpec {
-    let spec = &cluster.spec;
+fn pod(cluster: &AppSocketsCluster, spec: &AppSocketsClusterSpec, names: &Names, role: Role) -> PodSpec {
     let machines = [MACHINE.to_owned()];
     let over = if spec.spread_over.is_empty() { &machines[..] } else { &spec.spread_over };
     let secret = |name: &str, secret: &str| Volume {
@@ -130,14 +135,17 @@ fn pod(cluster: &AppSocketsCluster, names: &Names) -> PodSpec {
         max_skew: 1,
         topology_key: topology_key.clone(),
         when_unsatisfiable: "ScheduleAnyway".to_owned(),
-        label_selector: Some(LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() }),
+        label_selector: Some(LabelSelector {
+            match_labels: Some(role_selector(cluster, role)),
+            ..LabelSelector::default()
+        }),
         ..TopologySpreadConstraint::default()
     };
     PodSpec {
         service_account_name: Some(names.nodes.clone()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(i64::from(cluster.spec.drain_seconds) + STOP_MARGIN_SECONDS),
+        termination_grace_period_seconds: Some(i64::from(spec.drain_seconds) + STOP_MARGIN_SECONDS),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
@@ -149,13 +157,13 @@ fn pod(cluster: &AppSocketsCluster, names: &Names) -> PodSpec {
         topology_spread_constraints: Some(over.iter().map(spread).collect()),
         node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
         tolerations: (!spec.tolerations.is_empty()).then(|| spec.tolerations.clone()),
-        containers: vec![container(cluster, names)],
+        containers: vec![container(cluster, spec, names, role)],
         volumes: Some(vec![data, secret("keys", &names.keys), secret("certificate", &names.node_certificate)]),
         ..PodSpec::default()
     }
 }
 
-fn container(cluster: &AppSocketsCluster, names: &Names) -> Container {
+fn container(cluster: &AppSocketsCluster, spec: &AppSocketsClusterSpec, names: &Names, role: Role) -> Container {
     let named = |name: &str, port: i32, protocol: &str| ContainerPort {
         name: Some(name.to_owned()),
         container_port: port,
@@ -170,9 +178,9 @@ fn container(cluster: &AppSocketsCluster, names: &Names) -> Container {
     };
     Container {
         name: "node".to_owned(),
-        image: Some(cluster.spec.image.clone()),
-        image_pull_policy: cluster.spec.image_pull_policy.clone(),
-        env: Some(environment(cluster, names)),
+        image: Some(spec.image.clone()),
+        image_pull_policy: spec.image_pull_policy.clone(),
+        env: Some(environment(cluster, names, role)),
         ports: Some(vec![
             named("clients", port::CLIENTS, "TCP"),
             named("admin", port::ADMIN, "TCP"),
@@ -181,7 +189,7 @@ fn container(cluster: &AppSocketsCluster, names: &Names) -> Container {
             named("gossip", port::NODES, "UDP"),
             named("operator", port::OPERATOR, "TCP"),
         ]),
-        resources: resources(cluster),
+        resources: resources(spec),
         readiness_probe: Some(probe("/readyz", 2, 2)),
         liveness_probe: Some(probe("/healthz", 10, 6)),
         // What a node says before it goes stands in its pod's status.
@@ -215,8 +223,8 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
     }
 }
 
-fn resources(cluster: &AppSocketsCluster) -> Option<ResourceRequirements> {
-    let resources = cluster.spec.resources.as_ref()?;
+fn resources(spec: &AppSocketsClusterSpec) -> Option<ResourceRequirements> {
+    let resources = spec.resources.as_ref()?;
     let quantities = |of: &BTreeMap<String, String>| {
         let quantities = of.iter().map(|(name, quantity)| (name.clone(), Quantity(quantity.clone())));
         (!of.is_empty()).then(|| quantities.collect())
@@ -229,7 +237,7 @@ fn resources(cluster: &AppSocketsCluster) -> Option<ResourceRequirements> {
 }
 
 /// The nodes' configuration. What the operator sets goes before what the cluster says.
-fn environment(cluster: &AppSocketsCluster, names: &Names) -> Vec<EnvVar> {
+fn environment(cluster: &AppSocketsCluster, names: &Names, role: Role) -> Vec<EnvVar> {
     let drain_ms = i64::from(cluster.spec.drain_seconds) * 1000;
     let everywhere = |port: i32| format!("0.0.0.0:{port}");
     let key = |name: &str| format!("{KEYS}/{name}");
@@ -245,6 +253,8 @@ fn environment(cluster: &AppSocketsCluster, names: &Names) -> Vec<EnvVar> {
         ("metrics.listen", everywhere(port::METRICS)),
         ("cluster.name", format!("{namespace}/{}", names.cluster)),
         ("cluster.listen", everywhere(port::NODES)),
+        ("cluster.core", (role == Role::Core).to_string()),
+        ("cluster.nodeOffset", if role == Role::Core { 0 } else { EDGE_NUMBERS }.to_string()),
         ("cluster.membership.secretKeyFile", key(secrets::MEMBERSHIP)),
         ("cluster.rpc.secretKeyFile", key(secrets::RPC)),
         ("discovery.seeds", format!("{}.{namespace}.svc:{}", names.nodes, port::NODES)),

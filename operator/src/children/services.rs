@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 
-use super::{ACCEPTING, Names, metadata, port, selector};
+use super::{ACCEPTING, Names, Role, metadata, port, role_selector, selector};
 
 /// One address for each node, also of those that are not ready: a cluster that begins has only such.
 pub fn nodes(cluster: &AppSocketsCluster, names: &Names) -> Service {
@@ -36,15 +36,15 @@ pub fn clients(cluster: &AppSocketsCluster, names: &Names) -> Service {
 }
 
 /// One pod may be taken away at a time, and one in ten of many. A pod that does not serve never keeps others from that.
-pub fn budget(cluster: &AppSocketsCluster, names: &Names) -> PodDisruptionBudget {
+pub fn budget(cluster: &AppSocketsCluster, names: &Names, role: Role) -> PodDisruptionBudget {
     let spec = PodDisruptionBudgetSpec {
-        max_unavailable: Some(IntOrString::Int(((cluster.spec.replicas + 9) / 10).max(1))),
-        selector: Some(LabelSelector { match_labels: Some(selector(cluster)), ..LabelSelector::default() }),
+        max_unavailable: Some(IntOrString::Int(((role.wanted(cluster) + 9) / 10).max(1))),
+        selector: Some(LabelSelector { match_labels: Some(role_selector(cluster, role)), ..LabelSelector::default() }),
         unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
         ..PodDisruptionBudgetSpec::default()
     };
     PodDisruptionBudget {
-        metadata: metadata(cluster, &names.nodes),
+        metadata: metadata(cluster, names.budget(role)),
         spec: Some(spec),
         ..PodDisruptionBudget::default()
     }

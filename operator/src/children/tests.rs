@@ -4,7 +4,7 @@ use appsockets_crds::AppSocketsCluster;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use serde_json::{Value, json};
 
-use super::{children, secrets};
+use super::{Pods, children, secrets};
 use crate::rollout::Window;
 
 fn cluster(spec: Value) -> AppSocketsCluster {
@@ -15,14 +15,16 @@ fn cluster(spec: Value) -> AppSocketsCluster {
     .unwrap()
 }
 
-const WINDOW: Window = Window { start: 0, replicas: 3 };
+fn pods(before: Option<&StatefulSet>) -> Pods<'_> {
+    Pods { window: Window { start: 0, replicas: 3 }, before }
+}
 
 fn pod(spec: Value) -> Value {
     pod_after(spec, None)
 }
 
 fn pod_after(spec: Value, before: Option<&StatefulSet>) -> Value {
-    let set = serde_json::to_value(children(&cluster(spec), WINDOW, before).stateful_set).unwrap();
+    let set = serde_json::to_value(children(&cluster(spec), pods(before), None).stateful_set).unwrap();
     set["spec"]["template"].clone()
 }
 
@@ -43,14 +45,14 @@ fn a_number_of_nodes_changes_no_pod() {
 #[test]
 fn another_release_of_the_operator_changes_no_pod_until_something_of_pods_is_changed() {
     let first = json!({"image": "node:1", "config": {"session.rateLimit": "7"}});
-    let mut older = children(&cluster(first.clone()), WINDOW, None).stateful_set;
+    let mut older = children(&cluster(first.clone()), pods(None), None).stateful_set;
     let annotations = older.metadata.annotations.as_mut().unwrap();
     let made = annotations.values_mut().find(|made| made.contains("liveness")).unwrap();
     *made = made.replace("\"periodSeconds\":10", "\"periodSeconds\":99");
     let period = |pod: &Value| pod["spec"]["containers"][0]["livenessProbe"]["periodSeconds"].clone();
     assert_eq!(period(&pod(first.clone())), 10);
 
-    let kept = children(&cluster(first.clone()), WINDOW, Some(&older)).stateful_set;
+    let kept = children(&cluster(first.clone()), pods(Some(&older)), None).stateful_set;
     assert_eq!(kept.metadata.annotations, older.metadata.annotations, "nothing is to be written");
     assert_eq!(period(&pod_after(first.clone(), Some(&older))), 99);
     let mut more = first.clone();
@@ -63,7 +65,7 @@ fn another_release_of_the_operator_changes_no_pod_until_something_of_pods_is_cha
 
 #[test]
 fn clients_are_led_to_pods_that_accept_them() {
-    let children = children(&cluster(json!({"image": "node:1"})), WINDOW, None);
+    let children = children(&cluster(json!({"image": "node:1"})), pods(None), None);
     let selector = children.clients.spec.and_then(|spec| spec.selector).unwrap();
     assert_eq!(selector["appsockets.io/accepting"], "true");
     let nodes = children.nodes.spec.and_then(|spec| spec.selector).unwrap();
@@ -101,12 +103,12 @@ fn secrets_belong_to_the_cluster_and_differ() {
 
 #[test]
 fn what_not_every_cluster_has_is_made_only_where_it_is_asked_for() {
-    let plain = children(&cluster(json!({"image": "node:1"})), WINDOW, None);
+    let plain = children(&cluster(json!({"image": "node:1"})), pods(None), None);
     assert!(plain.autoscaler.is_none() && plain.policy.is_none());
     let autoscale = json!({"minReplicas": 2, "maxReplicas": 9, "sessionsPerNode": 5000, "cpuPercent": 70});
     let asked = json!({"image": "node:1", "autoscale": autoscale, "networkPolicy": true, "labels": {"team": "a"}});
     assert_eq!(pod(asked.clone())["spec"], pod(json!({"image": "node:1"}))["spec"]);
-    let all = children(&cluster(asked), WINDOW, None);
+    let all = children(&cluster(asked), pods(None), None);
     let autoscaler = serde_json::to_value(all.autoscaler.unwrap()).unwrap();
     assert_eq!(autoscaler["spec"]["scaleTargetRef"]["kind"], "AppSocketsCluster");
     assert_eq!(autoscaler["spec"]["metrics"][0]["pods"]["target"]["averageValue"], "5000");
@@ -132,4 +134,35 @@ fn connection_strings_are_passed_on_unread() {
     assert_eq!(database["valueFrom"]["secretKeyRef"], json!({"name": "database", "key": "url"}));
     assert!(!variables.iter().any(|variable| variable["name"] == "REDIS_URL"));
     assert_eq!(pod["spec"]["topologySpreadConstraints"][0]["topologyKey"], "topology.kubernetes.io/zone");
+}
+
+#[test]
+fn edge_nodes_differ_from_core_nodes_in_what_they_do_and_may_use() {
+    let resources = |memory: &str| json!({"limits": {"memory": memory}});
+    let asked = |edges: Value| json!({"image": "node:1", "resources": resources("2Gi"), "edges": edges});
+    let made = |spec: Value, before: Option<&StatefulSet>| children(&cluster(spec), pods(None), Some(pods(before)));
+    let both = made(asked(json!({"replicas": 2, "resources": resources("1Gi")})), None);
+    let set = |set: &StatefulSet| serde_json::to_value(set).unwrap();
+    let (core, edges) = (set(&both.stateful_set), set(both.edges.as_ref().unwrap()));
+    assert_eq!((&core["metadata"]["name"], &edges["metadata"]["name"]), (&json!("main"), &json!("main-edge")));
+    for (set, role, offset, memory) in [(&core, "core", "0", "2Gi"), (&edges, "edge", "4294967296", "1Gi")] {
+        let pod = &set["spec"]["template"];
+        assert_eq!(pod["metadata"]["labels"]["appsockets.io/role"], role);
+        assert_eq!(set["spec"]["selector"]["matchLabels"]["appsockets.io/role"], role, "a set has its own pods alone");
+        assert_eq!(variable(pod, "APPSOCKETS_CLUSTER__CORE"), (role == "core").to_string());
+        assert_eq!(variable(pod, "APPSOCKETS_CLUSTER__NODE_OFFSET"), offset, "no two nodes have one number");
+        assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["memory"], memory);
+    }
+    let budget = both.edge_budget.and_then(|budget| budget.spec?.selector?.match_labels).unwrap();
+    assert_eq!(budget["appsockets.io/role"], "edge");
+    let clients = both.clients.spec.and_then(|spec| spec.selector).unwrap();
+    assert!(!clients.contains_key("appsockets.io/role"), "clients find whoever takes them");
+
+    let other = made(asked(json!({"replicas": 9})), None);
+    assert_eq!(set(&other.stateful_set), core, "core nodes do not notice");
+    assert_eq!(set(other.edges.as_ref().unwrap())["spec"]["template"]["spec"]["containers"][0]["resources"], {
+        core["spec"]["template"]["spec"]["containers"][0]["resources"].clone()
+    });
+    let gone = made(json!({"image": "node:2"}), both.edges.as_ref()).edges.unwrap();
+    assert_eq!(set(&gone)["spec"]["template"], edges["spec"]["template"], "those that go do not become new before");
 }

@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use super::pods;
 use crate::{
-    children::asks_for_other_pods,
+    children::{Role, asks_for_other_pods},
     resolve::{Resolved, Wanted, key_of, resolve},
     verdict::Verdict,
     world::{ClusterKey, Read, Secrets, World},
@@ -168,13 +168,17 @@ fn of_pods(before: &World, after: &World, key: &ClusterKey) -> Vec<String> {
     };
     let (old, new) = (find(before), find(after));
     let Some(new) = new else { return Vec::new() };
-    let Some(old) = old else { return vec![format!("{} pods would be made", new.spec.replicas)] };
     let mut lines = Vec::new();
-    if asks_for_other_pods(&old.spec, &new.spec) {
-        lines.push("each pod would be replaced, one after the other".to_owned());
-    }
-    if old.spec.replicas != new.spec.replicas {
-        lines.push(format!("there would be {} pods instead of {}", new.spec.replicas, old.spec.replicas));
+    for role in [Role::Core, Role::Edge] {
+        let (name, wanted) = (role.name(), role.wanted(&new));
+        let before = old.as_ref().map_or(0, |old| role.wanted(old));
+        let replaced = old.as_ref().is_some_and(|old| asks_for_other_pods(&old.spec, &new.spec, role));
+        if replaced && before > 0 && wanted > 0 {
+            lines.push(format!("each pod of {name} nodes would be replaced, one after the other"));
+        }
+        if before != wanted {
+            lines.push(format!("there would be {wanted} pods of {name} nodes instead of {before}"));
+        }
     }
     lines
 }

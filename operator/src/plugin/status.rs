@@ -8,7 +8,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::{metrics, pods};
-use crate::{children::ACCEPTING, pods as node_pods, rolling::REVISION_LABEL};
+use crate::{
+    children::{ACCEPTING, Role},
+    pods as node_pods,
+    rolling::REVISION_LABEL,
+};
 
 pub async fn text(client: &Client, namespace: &str, name: Option<&str>) -> anyhow::Result<String> {
     let api: Api<AppSocketsCluster> = Api::namespaced(client.clone(), namespace);
@@ -35,7 +39,8 @@ const COLUMNS: [&str; 7] = ["NODE", "STATE", "POD", "CLIENTS", "SESSIONS", "VIEW
 fn row(cluster: &AppSocketsCluster, pod: &Pod, metrics: &str) -> [String; COLUMNS.len()] {
     let rollout = cluster.status.as_ref().and_then(|status| status.rollout.as_ref());
     let revision = pod.labels().get(REVISION_LABEL);
-    let is_old = rollout.is_some_and(|rollout| revision != Some(&rollout.revision));
+    let of_pod = rollout.filter(|rollout| rollout.role == Role::of(pod).name());
+    let is_old = of_pod.is_some_and(|rollout| revision != Some(&rollout.revision));
     let state = match () {
         () if pod.metadata.deletion_timestamp.is_some() => "leaves",
         () if node_pods::is_ready(pod) => "ready",
@@ -70,7 +75,12 @@ fn tell(cluster: &AppSocketsCluster, rows: &[[String; COLUMNS.len()]], text: &mu
     if let Some(rollout) = &status.rollout {
         let waits = rollout.waiting_for.as_deref().unwrap_or("nothing");
         let (updated, outdated) = (rollout.updated, rollout.outdated);
-        _ = writeln!(text, "  rollout to {}: {updated} new, {outdated} old, waits for {waits}", rollout.revision);
+        let role = &rollout.role;
+        _ = writeln!(
+            text,
+            "  rollout of {role} nodes to {}: {updated} new, {outdated} old, waits for {waits}",
+            rollout.revision
+        );
     }
     if let Some(keys) = &status.keys {
         _ = writeln!(text, "  {keys}");
@@ -105,7 +115,8 @@ mod tests {
             "type": "Ready", "status": "Unknown", "reason": "RollingOut", "message": "Pods of the new revision: 1.",
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         });
-        let rollout = json!({"revision": "main-2", "updated": 1, "outdated": 1, "waitingFor": "Settled"});
+        let rollout =
+            json!({"role": "core", "revision": "main-2", "updated": 1, "outdated": 1, "waitingFor": "Settled"});
         let cluster: AppSocketsCluster = serde_json::from_value(json!({
             "apiVersion": "appsockets.io/v1alpha1", "kind": "AppSocketsCluster",
             "metadata": {"name": "main", "namespace": "shop"}, "spec": {"image": "node"},
@@ -127,7 +138,7 @@ mod tests {
         let expected = "\
 shop/main: RollingOut
   Pods of the new revision: 1.
-  rollout to main-2: 1 new, 1 old, waits for Settled
+  rollout of core nodes to main-2: 1 new, 1 old, waits for Settled
   NODE    STATE  POD      CLIENTS          SESSIONS  VIEW  SERVES
   main-2  ready  old      sends elsewhere  5         9     00000000000ff
   main-3  ready  current  accepts          ?         ?     ?

@@ -33,6 +33,9 @@ fn look(replicas: i32, start: i32, pods: &str, sessions: &[u64]) -> Look {
     Look {
         name: "main".to_owned(),
         replicas,
+        takes_clients: true,
+        elsewhere: 0,
+        is_later: false,
         window: Window { start, replicas: pods.len() as i32 },
         caught_up: true,
         pods: pods.chars().enumerate().map(seen).collect(),
@@ -177,4 +180,44 @@ fn sessions_are_spread_anew_where_they_are_uneven_and_nothing_else_happens() {
     assert_eq!(look(3, 0, "SSS", &[9, 0, 0]).uneven(), None, "so few are not worth it");
     assert_eq!(look(3, 0, "SST", &[400, 500, 0]).uneven(), None);
     assert_eq!(look(3, 0, "sssS", &[400, 500, 0, 0]).uneven(), None);
+}
+
+#[test]
+fn core_nodes_beside_edge_nodes_get_no_clients_and_send_theirs_to_them() {
+    let beside = |pods, sessions| Look { takes_clients: false, ..look(3, 0, pods, sessions) };
+    assert!(beside("SSS", &[]).accepting().is_empty());
+    assert!(beside("sssS", &[]).accepting().is_empty());
+    let uneven = beside("SSS", &[9, 0, 7]).uneven().unwrap();
+    assert!(uneven.gets.is_empty());
+    assert_eq!(uneven.gives, [("main-0".to_owned(), 9), ("main-2".to_owned(), 7)]);
+    assert_eq!(beside("SSS", &[0, 0, 0]).uneven(), None);
+    assert_eq!(beside("sssS", &[9, 9, 9, 0]).uneven(), None, "a rollout comes first");
+    let edges = Look { elsewhere: 600, ..look(2, 0, "SS", &[300, 300]) };
+    assert_eq!(edges.sessions(), 1200, "none is lost that is at another node");
+}
+
+#[test]
+fn edge_nodes_become_new_after_the_core_nodes() {
+    let later = |pods| Look { is_later: true, ..look(2, 0, pods, &[]) };
+    assert_eq!(gate(&later("ss")), (Gate::CoreNodes, false));
+    assert_eq!(later("SS").step(), Step::Stay);
+    assert_eq!(Look { is_later: true, ..look(4, 0, "SS", &[]) }.step(), resize(0, 4), "more of them need not wait");
+    let mut skipping = later("ss");
+    skipping.skip.insert(Gate::CoreNodes);
+    assert_eq!(skipping.step(), resize(0, 3));
+}
+
+#[test]
+fn edge_nodes_that_are_no_longer_wanted_go_one_after_the_other() {
+    let going = |pods| Look { takes_clients: false, ..look(0, 4, pods, &[5, 5]) };
+    assert_eq!(going("SS").step(), resize(4, 1));
+    assert_eq!(
+        gate(&Look { quiet: Duration::ZERO, ..going("SS") }),
+        (Gate::Settled, false),
+        "clients are led elsewhere"
+    );
+    assert_eq!(gate(&Look { sessions_before: Some(15), ..going("SS") }), (Gate::SessionsBack, false));
+    assert_eq!(going("S").step(), resize(4, 0));
+    assert_eq!(going("").step(), Step::Stay);
+    assert_eq!(look(0, 4, "SS", &[]).step(), resize(4, 0), "with all others they go at once");
 }
