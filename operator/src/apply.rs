@@ -129,7 +129,7 @@ impl Applying {
                     warn!(reason = problem.reason, "{}/{}: {}", key.0, key.1, problem.message);
                 }
                 self.problems.set(&key, problem);
-                if self.rolling.is_busy(cluster) || self.keys.rotations.of(&key).is_some() {
+                if self.rolling.is_busy(cluster) || self.keys.rotations.of(&key).is_some_and(|waiting| waiting.soon) {
                     look = LOOK_BUSY;
                 }
             }

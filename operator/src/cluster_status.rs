@@ -63,7 +63,7 @@ impl Look<'_> {
             more["rollout"] = json!(rollout.status);
         }
         if let Some(rotation) = self.rotations.of(&key) {
-            more["keys"] = json!(rotation);
+            more["keys"] = json!(rotation.message);
         }
         Subject { resource, metadata: &cluster.metadata, status, outcome, paused, more }
     }

@@ -22,7 +22,7 @@ use crate::{
     pods,
     resolve::key_of,
     rolling::Rolling,
-    rotation::{self, Holder, Phase, ROTATE, Step},
+    rotation::{self, Holder, Phase, ROTATE, Step, Waiting},
     told::Told,
     world::Secrets,
 };
@@ -33,7 +33,7 @@ pub const READING: &str = "ReadingSecrets";
 const KEYS: &str = "appsockets.io/keys";
 
 /// How far exchanges of keys have come.
-pub type Rotations = Told<String>;
+pub type Rotations = Told<Waiting>;
 
 /// Keeps the Secrets of clusters.
 pub struct Keys {
@@ -110,8 +110,8 @@ impl Keys {
                 self.rotations.set(&key, None);
                 keys.clone()
             }
-            Step::Wait { message } => {
-                self.rotations.set(&key, Some(message));
+            Step::Wait(waiting) => {
+                self.rotations.set(&key, Some(waiting));
                 keys.clone()
             }
             Step::Write(next) => Arc::new(*next),

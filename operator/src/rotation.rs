@@ -16,6 +16,8 @@ use crate::children::secrets::{
 pub const ROTATE: &str = "appsockets.io/rotate-keys";
 /// On the Secret: for which value its keys were made.
 const MADE_FOR: &str = "appsockets.io/keys-made-for";
+/// What ends so soon is looked at all the time.
+const SOON: Duration = Duration::from_secs(10);
 /// On the Secret: since when nodes use the new keys, or that they only accept them.
 const USED_SINCE: &str = "appsockets.io/new-keys-used-since";
 const NOT_YET: &str = "not yet";
@@ -26,9 +28,17 @@ pub enum Step {
     /// Nothing is asked for, or all is done.
     Stay,
     /// Nodes do not have the keys yet, or the overlap lasts.
-    Wait { message: String },
+    Wait(Waiting),
     /// The Secret becomes this.
     Write(Box<Secret>),
+}
+
+/// What an exchange waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub message: String,
+    /// Whether it may go on within the next seconds.
+    pub soon: bool,
 }
 
 /// How far an exchange is.
@@ -118,7 +128,7 @@ pub fn step(
     }
     if let Some(node) = nodes.iter().find(|node| node.keys.as_deref() != Some(held)) {
         let message = format!("Nodes get other keys, and {} does not have them yet.", node.name);
-        return Ok(Step::Wait { message });
+        return Ok(Step::Wait(Waiting { message, soon: true }));
     }
     let Phase::Used(since) = phase else {
         for name in SHARED {
@@ -132,7 +142,7 @@ pub fn step(
     let until = since.saturating_add(overlap).unwrap_or(now);
     if now < until {
         let message = format!("Nodes have other keys, and accept the former ones until {until}.");
-        return Ok(Step::Wait { message });
+        return Ok(Step::Wait(Waiting { message, soon: until <= now.saturating_add(SOON).unwrap_or(now) }));
     }
     for name in SHARED {
         let mut keys = lines(secret, name);
@@ -227,7 +237,7 @@ mod tests {
 
     fn waits(keys: &Secret, nodes: &[Holder], seconds: u64) -> String {
         match next(keys, "today", nodes, seconds) {
-            Step::Wait { message } => message,
+            Step::Wait(waiting) => waiting.message,
             other => panic!("{other:?}"),
         }
     }
