@@ -301,6 +301,10 @@ impl Peer for Echoing {
         Ok(Response::new(ReadSettingsResponse::default()))
     }
 
+    async fn read_metadata(&self, _: Request<ReadSettingsRequest>) -> Result<Response<ReadSettingsResponse>, Status> {
+        Ok(Response::new(ReadSettingsResponse::default()))
+    }
+
     async fn read_handed(&self, _: Request<ReadHandedRequest>) -> Result<Response<ReadHandedResponse>, Status> {
         Ok(Response::new(ReadHandedResponse::default()))
     }

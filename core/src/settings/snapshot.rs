@@ -72,6 +72,17 @@ impl Snapshot {
         }
     }
 
+    /// The hubs that the operator or a file had before and that are gone since, or are others of the same name: the
+    /// operator's have an identity of their own, a file's do not.
+    pub fn hubs_gone<'a>(&'a self, before: &'a Snapshot) -> impl Iterator<Item = &'a HubId> {
+        let managed = before.entries().filter(|entry| entry.id.kind == ResourceKind::Hub && entry.source.manages());
+        let gone = managed.filter(|held| match self.get(&held.id) {
+            None => true,
+            Some(now) => [held.source, now.source] == [Source::Operator; 2] && held.uid != now.uid,
+        });
+        gone.map(|held| &held.id.hub)
+    }
+
     fn drop_overruled(&mut self) {
         // A hub's own entry is the first of its neighbours, because its kind is the first one.
         let mut manager: Option<(HubId, Source)> = None;

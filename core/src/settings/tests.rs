@@ -261,3 +261,27 @@ fn a_hub_that_a_file_manages_says_so() {
     assert_eq!(refused.to_string(), "Hub demo is managed by the file: change it there");
     assert_eq!(snapshot.may_change(&ResourceId::hub("other"), Source::Api), Ok(()));
 }
+
+#[test]
+fn hubs_are_gone_that_a_manager_no_longer_has_or_has_anew() {
+    let of = |source, uid: &str| Some(Arc::new(Entry::new(source, uid, 1, hub("demo", HubSpec::default()))));
+    let (operator, file, api) = (Source::Operator, Source::File, Source::Api);
+    for (before, now, gone) in [
+        (of(file, ""), None, true),
+        (of(operator, "1"), None, true),
+        (of(operator, "1"), of(operator, "2"), true),
+        (of(operator, "1"), of(operator, "1"), false),
+        (of(file, ""), of(file, ""), false),
+        // A hub that moves to another source stays the same.
+        (of(api, "1"), of(operator, "2"), false),
+        (of(operator, "1"), of(api, "2"), false),
+        (of(file, ""), of(operator, "1"), false),
+        // What the database says of its own hubs goes with them there.
+        (of(api, "1"), None, false),
+        (None, of(file, ""), false),
+    ] {
+        let what = format!("{before:?} {now:?}");
+        let [before, now] = [before, now].map(Snapshot::from_sources);
+        assert_eq!(now.hubs_gone(&before).map(|hub| &**hub).collect::<Vec<_>>(), vec!["demo"; gone.into()], "{what}");
+    }
+}

@@ -61,6 +61,7 @@ pub async fn presence(
     Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
 }
 
-fn find(admin: &Admin, hub: &str) -> Result<Arc<Hub>, Problem> {
+/// The hub, if there is one of this name.
+pub fn find(admin: &Admin, hub: &str) -> Result<Arc<Hub>, Problem> {
     admin.shared().settings.hub(hub).ok_or_else(|| ErrorCode::HubNotFound.into())
 }

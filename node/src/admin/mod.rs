@@ -6,6 +6,7 @@ mod cluster;
 mod health;
 mod listeners;
 mod messages;
+mod metadata;
 mod metrics;
 mod page;
 mod resources;
@@ -131,6 +132,7 @@ fn guarded() -> Routes {
         ("/v1/hubs/{hub}/namespaces/{name}", resources::named::<Namespaces>()),
         ("/v1/hubs/{hub}/channels", resources::list::<Channels>()),
         ("/v1/hubs/{hub}/channels/{name}", resources::named::<Channels>()),
+        ("/v1/hubs/{hub}/channels/{name}/metadata", metadata::of_channel()),
         ("/v1/cluster", get(cluster::show)),
         ("/v1/cluster/role", put(cluster::set_role)),
         ("/v1/cluster/nodes/{node}", delete(cluster::forget)),

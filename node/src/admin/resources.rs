@@ -129,7 +129,7 @@ pub fn of_all_hubs<K: Kind>() -> MethodRouter<Admin> {
 }
 
 /// The two names of a path, decoded.
-struct Names(String, String);
+pub struct Names(pub String, pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Names {
     type Rejection = Problem;
@@ -156,18 +156,22 @@ async fn write<K: Kind>(admin: &Admin, hub: String, name: String, body: &[u8]) -
     let held = settings.entry(&resource.id()).await;
     let held = held.as_ref().map(|entry| &entry.resource);
     secrets::keep(&mut resource, held).map_err(|problems| problem(&Refusal::Invalid(problems)))?;
-    // In a task of its own: an administrator who goes away leaves no half of a change behind.
-    let applied = tokio::spawn(async move { settings.apply(resource).await });
-    let entry: Arc<Entry> = applied.await.map_err(|_| ErrorCode::Internal)?.map_err(|refusal| problem(&refusal))?;
+    let entry: Arc<Entry> = to_the_end(async move { settings.apply(resource).await }).await?;
     Ok(Json(show(&entry)))
 }
 
 async fn remove<K: Kind>(admin: &Admin, hub: String, name: String) -> Result<Response, Problem> {
     let id = ResourceId::new(K::KIND, hub, name);
     let settings = admin.shared().settings.clone();
-    let removed = tokio::spawn(async move { settings.remove(&id).await });
-    removed.await.map_err(|_| ErrorCode::Internal)?.map_err(|refusal| problem(&refusal))?;
+    to_the_end(async move { settings.remove(&id).await }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// In a task of its own: an administrator who goes away leaves no half of a change behind.
+pub async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::spawn(change).await.map_err(|_| ErrorCode::Internal)?.map_err(|refusal| problem(&refusal))
 }
 
 /// Without its secrets.
@@ -179,7 +183,8 @@ fn show(entry: &Entry) -> Value {
     shown
 }
 
-fn problem(refusal: &Refusal) -> Problem {
+/// What an administrator is told.
+pub fn problem(refusal: &Refusal) -> Problem {
     if let Refusal::Database(error) = refusal {
         tracing::error!(%error, "the database of settings failed");
         return ErrorCode::Internal.into();

@@ -5,11 +5,14 @@
 use std::collections::BTreeMap;
 
 use appsockets_core::{
-    channel::HubId,
+    channel::{HubId, is_valid_name},
     settings::entry::{Entry, ResourceKind, Source},
 };
 
-use super::sqlite::entry_of;
+use super::{
+    metadata::{self, check_value},
+    sqlite::entry_of,
+};
 
 /// For how long a removal is remembered, in milliseconds. A node that was away for longer brings back what it still has.
 pub const REMOVALS_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -90,20 +93,39 @@ pub struct HubState {
 }
 
 impl Item {
-    /// Whether this version can use it.
+    /// Whether this version can use it as a resource.
     pub fn check(&self) -> Result<(), Refused> {
-        self.usable().map_err(|reason| Refused {
-            hub: self.hub.as_str().into(),
-            row: format!("{} {}", self.kind, self.name),
-            reason,
-            changed: self.changed,
-        })
+        self.timely().and_then(|()| self.resource()).map_err(|reason| self.refused(reason))
     }
 
-    fn usable(&self) -> Result<(), &'static str> {
-        if !(0..=STAMP_MAX).contains(&self.stamp.ms) {
-            return Err("its time is none");
+    /// Whether this version can use it as metadata of a channel.
+    pub fn check_metadata(&self) -> Result<(), Refused> {
+        self.timely().and_then(|()| self.metadata()).map_err(|reason| self.refused(reason))
+    }
+
+    fn refused(&self, reason: &'static str) -> Refused {
+        let row = format!("{} {}", self.kind, self.name);
+        Refused { hub: self.hub.as_str().into(), row, reason, changed: self.changed }
+    }
+
+    fn timely(&self) -> Result<(), &'static str> {
+        if (0..=STAMP_MAX).contains(&self.stamp.ms) { Ok(()) } else { Err("its time is none") }
+    }
+
+    fn metadata(&self) -> Result<(), &'static str> {
+        if self.kind != metadata::KIND {
+            return Err("its kind is unknown");
         }
+        if !is_valid_name(&self.hub) || !is_valid_name(&self.name) {
+            return Err("its name is not valid");
+        }
+        match &self.content {
+            Some(content) if check_value(content.resource.as_bytes()).is_err() => Err("its content is not valid"),
+            _ => Ok(()),
+        }
+    }
+
+    fn resource(&self) -> Result<(), &'static str> {
         match &self.content {
             None if ResourceKind::from_name(&self.kind).is_none() => Err("its kind is unknown"),
             None => Ok(()),

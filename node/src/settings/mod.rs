@@ -7,6 +7,7 @@ mod document;
 pub mod exchange;
 pub mod file;
 pub mod handed;
+pub mod metadata;
 mod refusal;
 mod replica;
 mod sources;
@@ -47,6 +48,7 @@ use self::{
     exchange::{Item, Page, Refused},
     file::Watched,
     handed::Kept,
+    metadata::{Limits, Word},
     refusal::list,
     replica::Changes,
     sources::Sources,
@@ -68,6 +70,8 @@ pub struct Options {
     pub dynamic_hubs_max: usize,
     /// Resources in the database, at most, not counting those hubs.
     pub resources_max: usize,
+    /// Channels that may have metadata.
+    pub metadata: Limits,
     /// The number of this node, which tells its writes from those of others.
     pub node: u64,
     /// Where that is kept which the operator hands over; None: no operator does.
@@ -83,6 +87,7 @@ impl Default for Options {
             dynamic: None,
             dynamic_hubs_max: 1_000,
             resources_max: 100_000,
+            metadata: Limits { of_hub: 10_000, in_all: 100_000 },
             node: 0,
             operator: None,
         }
@@ -97,6 +102,8 @@ pub struct Settings {
     sources: Mutex<Sources>,
     current: ArcSwap<Compiled>,
     changes: watch::Sender<Arc<Compiled>>,
+    /// The digest of all metadata that the database holds.
+    metadata: watch::Sender<u64>,
     not_made: AtomicU64,
     refused: AtomicU64,
     /// The operator has handed something over.
@@ -133,6 +140,7 @@ impl Settings {
             sources: Mutex::new(Sources::default()),
             current: ArcSwap::default(),
             changes: watch::Sender::default(),
+            metadata: watch::Sender::default(),
             not_made: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             told: AtomicBool::new(sources.operator.stamp().is_some()),
@@ -156,6 +164,16 @@ impl Settings {
     /// Tells of each change; several in quick succession may be told as one.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Compiled>> {
         self.changes.subscribe()
+    }
+
+    /// Tells the digest of all metadata of channels: nodes that have the same hold the same.
+    pub fn subscribe_metadata(&self) -> watch::Receiver<u64> {
+        self.metadata.subscribe()
+    }
+
+    /// The digest of all metadata of channels.
+    pub fn metadata_digest(&self) -> u64 {
+        *self.metadata.borrow()
     }
 
     /// The entries that count, as their sources gave them. They hold secrets.
@@ -254,7 +272,7 @@ impl Settings {
     pub async fn push(&self, push: Push) -> Result<(usize, BTreeSet<HubId>), PushRefused> {
         let mut sources = self.sources.lock().await;
         let Taken { handed, removals_held, contested } = sources.operator.after(push)?;
-        self.take_over(&mut sources, handed).await;
+        self.take_over(&mut sources, handed, Word::Own).await;
         Ok((removals_held, contested))
     }
 
@@ -275,15 +293,17 @@ impl Settings {
         let Some(handed) = self.options.operator.as_ref().and_then(|kept| kept.open(sealed)) else { return false };
         let mut sources = self.sources.lock().await;
         if handed.stamp() > sources.operator.stamp() {
-            self.take_over(&mut sources, handed).await;
+            self.take_over(&mut sources, handed, Word::Passed).await;
         }
         true
     }
 
-    async fn take_over(&self, sources: &mut Sources, handed: Handed) {
-        self.keep(&handed).await;
+    async fn take_over(&self, sources: &mut Sources, handed: Handed, word: Word) {
         sources.operator = handed;
-        self.publish(sources);
+        // Before it is kept: a node that ends in between sees again what is gone.
+        self.merge_managed(sources, word).await;
+        self.keep(&sources.operator).await;
+        self.install(sources);
         self.told.store(true, Ordering::Relaxed);
     }
 
@@ -339,6 +359,9 @@ impl Settings {
     /// # Errors
     /// The database failed; some hubs may have been taken.
     pub async fn merge(&self, items: Vec<Item>) -> sqlx::Result<Option<i64>> {
+        if items.is_empty() {
+            return Ok(None);
+        }
         let refused: Vec<_> = items.iter().filter_map(|item| item.check().err()).collect();
         let withheld: BTreeSet<_> = refused.iter().map(|refused| &*refused.hub).collect();
         let mut hubs: BTreeMap<String, Vec<Item>> = BTreeMap::new();
@@ -366,9 +389,11 @@ impl Settings {
             self.reload(&mut sources).await?;
         }
         self.publish(&mut sources);
+        self.tell_metadata().await?;
         Ok(again)
     }
 
+    /// Counts them, and logs each once.
     fn report_refused(&self, sources: &mut Sources, refused: Vec<Refused>) {
         self.refused.fetch_add(refused.len() as u64, Ordering::Relaxed);
         if sources.refused.len() + refused.len() > REFUSED_MAX {
@@ -377,7 +402,7 @@ impl Settings {
         for refused in refused {
             let Refused { hub, row, reason, .. } = &refused;
             if !sources.refused.contains(&refused) {
-                error!(%hub, %row, %reason, "A resource of another node can't be used, so its hub stays as it was.");
+                error!(%hub, %row, %reason, "What another node has can't be used: of a resource the hub stays as it was, of metadata the channel.");
                 sources.refused.insert(refused);
             }
         }
@@ -390,6 +415,7 @@ impl Settings {
 
     /// Looks at the file and the database for ever: for a change by hand, by another process, or whose notice was lost.
     pub async fn watch(&self) {
+        self.leave_absent_hubs(&mut *self.sources.lock().await).await;
         tokio::join!(self.watch_file(), self.watch_database());
     }
 
@@ -409,7 +435,8 @@ impl Settings {
             Some(Ok(entries)) => {
                 let mut sources = self.sources.lock().await;
                 sources.file = entries;
-                self.publish(&mut sources);
+                self.merge_managed(&mut sources, Word::Own).await;
+                self.install(&sources);
             }
             Some(Err(problems)) => error!(
                 problems = %list(&problems),
@@ -434,7 +461,7 @@ impl Settings {
             self.reload(&mut sources).await?;
             self.publish(&mut sources);
         }
-        Ok(())
+        self.tell_metadata().await
     }
 
     /// After a write: takes over what it did if nobody else has written, because reading everything takes long.
@@ -443,17 +470,22 @@ impl Settings {
             self.reload(sources).await?;
         }
         self.publish(sources);
-        Ok(())
+        self.tell_metadata().await
     }
 
     async fn reload(&self, sources: &mut Sources) -> sqlx::Result<()> {
         sources.take(self.table.list().await?);
-        Ok(())
+        self.tell_metadata().await
     }
 
     /// Puts into force what the sources say now.
     fn publish(&self, sources: &mut Sources) {
         sources.merge();
+        self.install(sources);
+    }
+
+    /// Puts into force what was put together.
+    fn install(&self, sources: &Sources) {
         let previous = self.current();
         let compiled = Arc::new(sources.snapshot.compile(Some(&previous)));
         if compiled.revision == previous.revision {

@@ -27,6 +27,16 @@ pub enum Refusal {
     TooManyResources(usize),
     #[error("{0} hubs were made for clients, as many as this node makes: remove some, or have the limit raised")]
     TooManyDynamicHubs(usize),
+    #[error("the channel {channel} of hub {hub} has no metadata")]
+    NoMetadata { hub: HubId, channel: String },
+    #[error("metadata is a JSON object: {0}")]
+    MetadataInvalid(String),
+    #[error("metadata of a channel has at most {0} bytes: shorten it")]
+    MetadataTooLarge(usize),
+    #[error("{channels} channels of hub {hub} have metadata, as many as may have: remove that of some")]
+    TooMuchMetadataOfHub { hub: HubId, channels: usize },
+    #[error("{0} channels have metadata, as many as this node keeps: remove that of some")]
+    TooMuchMetadata(usize),
     #[error("the database of settings failed: {0}")]
     Database(#[from] sqlx::Error),
 }
@@ -47,9 +57,13 @@ impl Refusal {
     pub fn code(&self) -> ErrorCode {
         match self {
             Refusal::Invalid(_) | Refusal::TooManyResources(_) => ErrorCode::ResourceInvalid,
+            Refusal::MetadataInvalid(_) | Refusal::TooMuchMetadataOfHub { .. } | Refusal::TooMuchMetadata(_) => {
+                ErrorCode::ResourceInvalid
+            }
+            Refusal::MetadataTooLarge(_) => ErrorCode::MessageTooLarge,
             Refusal::Managed(_) => ErrorCode::ManagedElsewhere,
             Refusal::HubNotFound(_) | Refusal::TooManyDynamicHubs(_) => ErrorCode::HubNotFound,
-            Refusal::NotFound(_) => ErrorCode::NotFound,
+            Refusal::NotFound(_) | Refusal::NoMetadata { .. } => ErrorCode::NotFound,
             Refusal::Database(_) => ErrorCode::Internal,
         }
     }

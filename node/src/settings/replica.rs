@@ -8,12 +8,20 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     exchange::{Content, HubState, Item, Name, Page, Stamp, Version},
-    sqlite::{Change, Table, entry_of, forget_old_removals, oldest_removal, remember_removal, revision, see},
+    sqlite::{Change, Table, commit, entry_of, forget_old_removals, oldest_removal, remember_removal, revision, see},
 };
 
 /// A page ends when it has so many items, or so many bytes of them.
 const PAGE_ITEMS_MAX: usize = 1_000;
 const PAGE_BYTES_MAX: usize = 1 << 20;
+
+const SETTINGS_AFTER: &str = "
+    SELECT hub, kind, name, stamp, node, changed, source, uid, generation, resource
+    FROM settings WHERE changed > ?1
+    UNION ALL
+    SELECT hub, kind, name, stamp, node, changed, NULL, NULL, NULL, NULL
+    FROM settings_removed WHERE changed > ?1
+    ORDER BY changed";
 
 /// What is in force after a merge that was not before; None: it is gone.
 pub type Changes = Vec<(ResourceId, Option<Arc<Entry>>)>;
@@ -22,29 +30,7 @@ impl Table {
     /// What has changed here since that revision.
     pub async fn page(&self, after: i64) -> sqlx::Result<Page> {
         let mut connection = self.pool.acquire().await?;
-        let mut rows = sqlx::query(
-            "SELECT hub, kind, name, stamp, node, changed, source, uid, generation, resource
-             FROM settings WHERE changed > ?1
-             UNION ALL
-             SELECT hub, kind, name, stamp, node, changed, NULL, NULL, NULL, NULL
-             FROM settings_removed WHERE changed > ?1
-             ORDER BY changed",
-        )
-        .bind(after)
-        .fetch(&mut *connection);
-        let mut page = Page { reached: after, ..Page::default() };
-        let mut bytes = 0;
-        while let Some(row) = rows.try_next().await? {
-            if page.items.len() >= PAGE_ITEMS_MAX || bytes >= PAGE_BYTES_MAX {
-                page.more = true;
-                break;
-            }
-            let item = item(&row)?;
-            page.reached = item.changed;
-            bytes += item.weight();
-            page.items.push(item);
-        }
-        Ok(page)
+        page(&mut connection, after, SETTINGS_AFTER).await
     }
 
     /// Takes what other databases say of some hubs, where that is later than what is held.
@@ -66,9 +52,7 @@ impl Table {
         }
         see(&mut transaction, seen).await?;
         forget_old_removals(&mut transaction).await?;
-        let after = revision(&mut transaction).await?;
-        transaction.commit().await?;
-        Ok(Change { before, after, done: changes })
+        commit(transaction, before, changes).await
     }
 }
 
@@ -81,7 +65,25 @@ impl Item {
     }
 }
 
-fn stamp(row: &SqliteRow) -> sqlx::Result<Stamp> {
+/// One page of what a query gives whose rows changed after a revision, in that order.
+pub(super) async fn page(connection: &mut SqliteConnection, after: i64, query: &'static str) -> sqlx::Result<Page> {
+    let mut rows = sqlx::query(query).bind(after).fetch(connection);
+    let mut page = Page { reached: after, ..Page::default() };
+    let mut bytes = 0;
+    while let Some(row) = rows.try_next().await? {
+        if page.items.len() >= PAGE_ITEMS_MAX || bytes >= PAGE_BYTES_MAX {
+            page.more = true;
+            break;
+        }
+        let item = item(&row)?;
+        page.reached = item.changed;
+        bytes += item.weight();
+        page.items.push(item);
+    }
+    Ok(page)
+}
+
+pub(super) fn stamp(row: &SqliteRow) -> sqlx::Result<Stamp> {
     Ok(Stamp { ms: row.try_get("stamp")?, node: row.try_get("node")? })
 }
 

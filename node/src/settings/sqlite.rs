@@ -12,15 +12,19 @@ use appsockets_core::{
 };
 use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
 
-use super::exchange::{REMOVALS_KEPT_MS, REMOVALS_MAX, Stamp};
+use super::{
+    exchange::{REMOVALS_KEPT_MS, REMOVALS_MAX, Stamp},
+    metadata, replica,
+};
 use crate::edge::clock;
 
-/// The tables of `migrations/0001_settings.sql` and `migrations/0003_settings_of_nodes.sql`.
+/// The tables of `migrations/0001_settings.sql`, `migrations/0003_settings_of_nodes.sql` and
+/// `migrations/0004_channel_metadata.sql`.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub(super) pool: SqlitePool,
     /// The number of the node that writes here.
-    node: i64,
+    pub(super) node: i64,
 }
 
 /// All that the table holds at one moment.
@@ -97,7 +101,7 @@ impl Table {
         let id = resource.id();
         let mut transaction = self.begin().await?;
         let before = revision(&mut transaction).await?;
-        if id.kind != ResourceKind::Hub && find(&mut transaction, &ResourceId::hub(id.hub.clone())).await?.is_none() {
+        if id.kind != ResourceKind::Hub && !is_there(&mut transaction, &id.hub).await? {
             return Err(WriteError::HubNotFound(id.hub));
         }
         let held = find(&mut transaction, &id).await?;
@@ -133,7 +137,7 @@ impl Table {
         }
         let entry =
             Entry::new(Source::Api, row.try_get::<String, _>(0)?, row.try_get::<i64, _>(1)?.cast_unsigned(), resource);
-        commit(transaction, before, Arc::new(entry)).await
+        Ok(commit(transaction, before, Arc::new(entry)).await?)
     }
 
     /// Makes a hub for a client that named it. None: there is one of this name, made by somebody else.
@@ -165,7 +169,7 @@ impl Table {
         .execute(&mut *transaction)
         .await?;
         see(&mut transaction, least).await?;
-        commit(transaction, before, Some(Arc::new(Entry::new(Source::Dynamic, uid, 1, resource)))).await
+        Ok(commit(transaction, before, Some(Arc::new(Entry::new(Source::Dynamic, uid, 1, resource)))).await?)
     }
 
     /// Removes a resource; with a hub, everything of that hub, so that a later one of the same name inherits nothing.
@@ -191,14 +195,17 @@ impl Table {
             remember_removal(&mut transaction, (&id.hub, id.kind.name(), &id.name), stamp).await?;
         }
         forget_old_removals(&mut transaction).await?;
-        commit(transaction, before, ()).await
+        Ok(commit(transaction, before, ()).await?)
     }
 
     /// A hub made anew begins empty, also where what was set for an earlier one arrives late.
     async fn begin_hub(&self, connection: &mut SqliteConnection, hub: &str, by_hand: bool) -> sqlx::Result<()> {
         let count = sqlx::query_scalar("SELECT COUNT(*) FROM settings WHERE hub = ?");
         let homeless: i64 = count.bind(hub).fetch_one(&mut *connection).await?;
-        if homeless > 0 || (by_hand && removal(connection, hub).await?.is_some()) {
+        let was_removed = removal(connection, hub).await?.is_some();
+        // Metadata alone may be that of a hub of which a node that is new has not heard yet.
+        let inherits = (by_hand || was_removed) && metadata::is_held(connection, hub).await?;
+        if homeless > 0 || (by_hand && was_removed) || inherits {
             self.remove_hub(connection, hub).await?;
         }
         Ok(())
@@ -206,13 +213,8 @@ impl Table {
 
     /// Removes everything of a hub, and what is remembered of it besides.
     async fn remove_hub(&self, connection: &mut SqliteConnection, hub: &str) -> sqlx::Result<()> {
-        sqlx::query("DELETE FROM settings WHERE hub = ?").bind(hub).execute(&mut *connection).await?;
-        sqlx::query("DELETE FROM settings_removed WHERE hub = ? AND kind <> 'Hub'")
-            .bind(hub)
-            .execute(&mut *connection)
-            .await?;
         let stamp = self.stamp(connection).await?;
-        remember_removal(connection, (hub, ResourceKind::Hub.name(), hub), stamp).await
+        remove_hub_at(connection, hub, stamp).await
     }
 
     /// Locks the file for writing at once: one that reads first and writes later may find that it can't.
@@ -221,7 +223,7 @@ impl Table {
     }
 
     /// For a write that is later than all that was seen here.
-    async fn stamp(&self, connection: &mut SqliteConnection) -> sqlx::Result<Stamp> {
+    pub(super) async fn stamp(&self, connection: &mut SqliteConnection) -> sqlx::Result<Stamp> {
         let ms = sqlx::query_scalar("UPDATE settings_revision SET clock = MAX(clock + 1, ?) RETURNING clock")
             .bind(clock::now().unix_ms.cast_signed())
             .fetch_one(connection)
@@ -236,18 +238,33 @@ pub(super) async fn see(connection: &mut SqliteConnection, ms: i64) -> sqlx::Res
     Ok(())
 }
 
+/// Removes what was written to a hub up to that stamp, and what is remembered of it besides.
+pub(super) async fn remove_hub_at(connection: &mut SqliteConnection, hub: &str, stamp: Stamp) -> sqlx::Result<()> {
+    for delete in [
+        "DELETE FROM settings WHERE hub = ? AND (stamp, node) <= (?, ?)",
+        "DELETE FROM settings_removed WHERE hub = ? AND (stamp, node) <= (?, ?)",
+    ] {
+        sqlx::query(delete).bind(hub).bind(stamp.ms).bind(stamp.node).execute(&mut *connection).await?;
+    }
+    remember_removal(connection, (hub, ResourceKind::Hub.name(), hub), stamp).await
+}
+
 /// When the last hub of this name was removed, if that is remembered.
 async fn removal(connection: &mut SqliteConnection, hub: &str) -> sqlx::Result<Option<Stamp>> {
     let query = sqlx::query("SELECT stamp, node FROM settings_removed WHERE hub = ? AND kind = 'Hub' AND name = ?");
     let row = query.bind(hub).bind(hub).fetch_optional(connection).await?;
-    row.map(|row| Ok(Stamp { ms: row.try_get("stamp")?, node: row.try_get("node")? })).transpose()
+    row.as_ref().map(replica::stamp).transpose()
 }
 
+/// With a hub goes its metadata, wherever it is heard that the hub went.
 pub(super) async fn remember_removal(
     connection: &mut SqliteConnection,
     (hub, kind, name): (&str, &str, &str),
     stamp: Stamp,
 ) -> sqlx::Result<()> {
+    if kind == ResourceKind::Hub.name() {
+        metadata::remove_of_hub(connection, hub, stamp).await?;
+    }
     let insert = sqlx::query(
         "INSERT INTO settings_removed (hub, kind, name, stamp, node) VALUES (?, ?, ?, ?, ?)
          ON CONFLICT (hub, kind, name) DO UPDATE SET stamp = excluded.stamp, node = excluded.node",
@@ -265,17 +282,23 @@ async fn forget_removal(connection: &mut SqliteConnection, id: &ResourceId) -> s
 
 /// Removals of which all nodes know by now, and those beyond the bound.
 pub(super) async fn forget_old_removals(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM settings_removed WHERE stamp < ?")
-        .bind(oldest_removal())
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(
+    forget_removals(
+        connection,
+        "DELETE FROM settings_removed WHERE stamp < ?",
         "DELETE FROM settings_removed
          WHERE stamp <= (SELECT stamp FROM settings_removed ORDER BY stamp DESC LIMIT 1 OFFSET ?)",
     )
-    .bind(REMOVALS_MAX)
-    .execute(connection)
-    .await?;
+    .await
+}
+
+/// By a statement for those before a stamp, and one for those beyond a number.
+pub(super) async fn forget_removals(
+    connection: &mut SqliteConnection,
+    old: &'static str,
+    beyond: &'static str,
+) -> sqlx::Result<()> {
+    sqlx::query(old).bind(oldest_removal()).execute(&mut *connection).await?;
+    sqlx::query(beyond).bind(REMOVALS_MAX).execute(connection).await?;
     Ok(())
 }
 
@@ -311,11 +334,21 @@ async fn find(connection: &mut SqliteConnection, id: &ResourceId) -> sqlx::Resul
     .transpose()
 }
 
+/// Whether the database itself has the hub.
+pub(super) async fn is_there(connection: &mut SqliteConnection, hub: &str) -> sqlx::Result<bool> {
+    let query = "SELECT EXISTS (SELECT 1 FROM settings WHERE hub = ?1 AND kind = 'Hub' AND name = ?1)";
+    sqlx::query_scalar(query).bind(hub).fetch_one(connection).await
+}
+
 pub(super) async fn revision(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar("SELECT revision FROM settings_revision").fetch_one(connection).await
 }
 
-async fn commit<T>(mut transaction: Transaction<'_, Sqlite>, before: i64, done: T) -> Result<Change<T>, WriteError> {
+pub(super) async fn commit<T>(
+    mut transaction: Transaction<'_, Sqlite>,
+    before: i64,
+    done: T,
+) -> sqlx::Result<Change<T>> {
     let after = revision(&mut transaction).await?;
     transaction.commit().await?;
     Ok(Change { before, after, done })

@@ -61,5 +61,5 @@ async fn its_examples_are_taken() {
             }
         }
     }
-    assert_eq!(taken, 6);
+    assert_eq!(taken, 7);
 }

@@ -2,6 +2,7 @@
 
 mod description;
 mod messages;
+mod metadata;
 mod resources;
 mod server;
 mod watching;

@@ -14,27 +14,27 @@ use super::{
     web::Call,
 };
 
-const TOKEN: &str = "a token for administrators";
-const SECRET: &str = "what nodes show each other";
-const HUBS: &str = "{kind: Hub, name: shop, spec: {defaultPublic: true, allowAnonymous: true, defaultRules: open}}
+pub const TOKEN: &str = "a token for administrators";
+pub const SECRET: &str = "what nodes show each other";
+pub const HUBS: &str = "{kind: Hub, name: shop, spec: {defaultPublic: true, allowAnonymous: true, defaultRules: open}}
 ---
 {kind: ChannelRules, hub: shop, name: open, spec: {allowAnonymous: true, presence: true, occupancy: true}}
 ";
 
 /// Nodes of one cluster. Those that were stopped are none.
-struct Nodes {
-    folder: tempfile::TempDir,
+pub struct Nodes {
+    pub folder: tempfile::TempDir,
     peers: Vec<SocketAddr>,
-    admins: Vec<SocketAddr>,
+    pub admins: Vec<SocketAddr>,
     /// Whom each node knows from its configuration.
     seeds: Vec<Vec<SocketAddr>>,
     expected: usize,
-    running: Vec<Option<Process>>,
+    pub running: Vec<Option<Process>>,
 }
 
 impl Nodes {
     /// So many nodes that have all met.
-    async fn start(count: usize) -> Nodes {
+    pub async fn start(count: usize) -> Nodes {
         let mut nodes = Nodes::plan(count);
         for index in 0..count {
             let process = nodes.run(index, SECRET).await;
@@ -50,7 +50,7 @@ impl Nodes {
         Nodes { folder: tempfile::tempdir().unwrap(), peers, admins, seeds, expected: count, running: Vec::new() }
     }
 
-    async fn run(&self, index: usize, secret: &str) -> Process {
+    pub async fn run(&self, index: usize, secret: &str) -> Process {
         let folder = self.folder.path().join(format!("node{index}"));
         std::fs::create_dir_all(&folder).unwrap();
         let hubs = self.folder.path().join("hubs.yaml");
@@ -102,7 +102,7 @@ impl Nodes {
     }
 
     /// Asks a node to stop, and waits until it has.
-    async fn stop(&mut self, index: usize) {
+    pub async fn stop(&mut self, index: usize) {
         let process = self.running[index].take().expect("it runs");
         process.terminate();
         assert_eq!(process.ended().await.code(), Some(0));
@@ -300,18 +300,18 @@ impl Nodes {
         Call::new(self.admins[index], method, path).token(TOKEN).send(body).await.status
     }
 
-    async fn set_hub(&self, index: usize, hub: &str) {
+    pub async fn set_hub(&self, index: usize, hub: &str) {
         let spec = json!({"defaultPublic": true, "allowAnonymous": true});
         assert_eq!(self.ask(index, Method::PUT, &format!("/v1/hubs/{hub}"), spec).await, 200);
     }
 
-    async fn remove_hub(&self, index: usize, hub: &str) {
+    pub async fn remove_hub(&self, index: usize, hub: &str) {
         assert_eq!(self.ask(index, Method::DELETE, &format!("/v1/hubs/{hub}"), json!({})).await, 204);
     }
 
     /// Waits until all that run serve the same settings, and these hubs besides the one of the file. Each also knows it
     /// of the others.
-    async fn all_have(&self, hubs: &[&str]) {
+    pub async fn all_have(&self, hubs: &[&str]) {
         let hubs: Vec<_> = hubs.iter().copied().chain(["shop"]).collect();
         eventually(async || {
             let mut revisions = Vec::new();

@@ -8,6 +8,7 @@ mod http;
 mod hubs;
 mod keys;
 mod limits;
+mod metadata;
 mod operator;
 mod presence;
 mod process;

@@ -20,18 +20,18 @@ pub struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List all resources of a kind: of the hub, or hubs and auth providers of the node
+    /// List all resources of a kind: of the hub, or hubs and auth providers of the node; not metadata
     List { kind: Kind },
     /// Show a resource, without its secrets
     Get {
         kind: Kind,
-        /// Not for an auth provider, of which a hub has one; the hub's own without it
+        /// Of metadata the channel's; not for an auth provider, of which a hub has one; the hub's own without it
         name: Option<String>,
     },
     /// Write a resource as a whole
     Put {
         kind: Kind,
-        /// Not for an auth provider, of which a hub has one; the hub's own without it
+        /// Of metadata the channel's; not for an auth provider, of which a hub has one; the hub's own without it
         name: Option<String>,
         /// What it says, as JSON; standard input without it, or for `-`
         #[arg(long)]
@@ -40,7 +40,7 @@ enum Command {
     /// Remove a resource; with a hub, everything of it
     Delete {
         kind: Kind,
-        /// Not for an auth provider, of which a hub has one; the hub's own without it
+        /// Of metadata the channel's; not for an auth provider, of which a hub has one; the hub's own without it
         name: Option<String>,
     },
     /// Publish into any channel of the hub, and print the message's serial

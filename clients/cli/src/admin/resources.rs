@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::call::{Node, encode};
 use crate::{fault::Fault, output::Output, payload, text};
 
-/// The kinds of resources, as docs/configuration.md describes them.
+/// The kinds of resources, as docs/configuration.md describes them, and what channels have beside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     Hub,
@@ -15,6 +15,8 @@ pub enum Kind {
     ChannelRules,
     Namespace,
     Channel,
+    /// Metadata of a channel, which is named
+    Metadata,
 }
 
 impl Kind {
@@ -25,6 +27,7 @@ impl Kind {
             Kind::ChannelRules => "channel-rules",
             Kind::Namespace => "namespace",
             Kind::Channel => "channel",
+            Kind::Metadata => "metadata",
         }
     }
 
@@ -36,6 +39,7 @@ impl Kind {
             Kind::ChannelRules => of_hub("channel-rules"),
             Kind::Namespace => of_hub("namespaces"),
             Kind::Channel => of_hub("channels"),
+            Kind::Metadata => Err(Fault::usage("metadata is not listed: get that of a channel")),
         }
     }
 
@@ -47,6 +51,8 @@ impl Kind {
             (Kind::AuthProvider, Some(_)) => {
                 Err(Fault::usage("a hub has one auth provider, without a name: give --hub"))
             }
+            (Kind::Metadata, Some(channel)) => Ok(format!("{}/metadata", Kind::Channel.one(node, Some(channel))?)),
+            (Kind::Metadata, None) => Err(Fault::usage("of which channel? Give its name")),
             (_, Some(name)) => Ok(format!("{}/{}", self.list(node)?, encode(name))),
             (_, None) => Err(Fault::usage(format!("which {}? Give its name", self.word()))),
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use appsockets_node::config::{Config, Problems};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     blocks,
@@ -26,7 +26,11 @@ fn its_examples_are_taken() {
             ("text", text) => mistake(text),
             ("json", text) if text.starts_with("{\"hubID\"") => question = Some(text),
             ("json", text) => provider(question.take().expect("the question comes before the answer"), text),
-            ("sh", text) => administration(text),
+            ("sh", text) if text.contains("/metadata") => {
+                let written = json!({"hub": "shop", "channel": "stock:42", "value": {"title": "Umbrellas"}});
+                administration("shop", text, &written);
+            }
+            ("sh", text) => administration("other", text, &json!({"kind": "Hub", "name": "shop", "source": "api"})),
             _ => panic!("nobody knows how to try this {language}: {text}"),
         }
     }
@@ -98,9 +102,10 @@ fn load(folder: &Path, text: &str) -> Result<Config, Problems> {
     Config::load(Some(&path), [])
 }
 
-fn administration(text: &str) {
-    let node = Running::with("{kind: Hub, name: other, spec: {}}\n");
+/// Of a node that has this hub.
+fn administration(hub: &str, text: &str, expected: &Value) {
+    let node = Running::with(&format!("{{kind: Hub, name: {hub}, spec: {{}}}}\n"));
     let script = text.replace("127.0.0.1:8081", &node.admin.to_string());
-    let hub = printed(shell(&script).current_dir(node.folder()));
-    assert_like(&json!({"kind": "Hub", "name": "shop", "source": "api"}), &serde_json::from_str(&hub).unwrap());
+    let answer = printed(shell(&script).current_dir(node.folder()));
+    assert_like(expected, &serde_json::from_str(&answer).unwrap());
 }

@@ -37,6 +37,25 @@ fn resources_are_written_shown_listed_and_removed() {
 }
 
 #[test]
+fn metadata_of_a_channel_is_written_shown_and_removed() {
+    let server = Server::start();
+    // Also in a hub of the file, and of a channel that nobody has named before.
+    let (get, delete) = (["admin", "get", "metadata", "a/b ü", "--json"], ["admin", "delete", "metadata", "a/b ü"]);
+    server.run(&get[..4]).is_fault(1, "not_found (146)");
+    let written = server.run_with(&["admin", "put", "metadata", "a/b ü", "--json"], br#" {"title": "Umbrellas"} "#);
+    let written: Value = serde_json::from_str(written.is_done()).unwrap();
+    assert_eq!((&written["channel"], &written["value"]), (&json!("a/b ü"), &json!({"title": "Umbrellas"})));
+    let shown: Value = serde_json::from_str(server.run(&get).is_done()).unwrap();
+    assert_eq!(shown, written);
+    let put = |spec| server.run(&["admin", "put", "metadata", "news", "--spec", spec]);
+    put("[]").is_fault(1, "resource_invalid (145)");
+    assert_eq!(server.run(&delete).is_done(), "metadata a/b ü was removed");
+    server.run(&delete).is_fault(1, "not_found (146)");
+    server.run(&["admin", "list", "metadata"]).is_fault(2, "not listed");
+    server.run(&["admin", "get", "metadata"]).is_fault(2, "of which channel?");
+}
+
+#[test]
 fn an_administrator_publishes_and_looks_without_being_there() {
     let server = Server::start();
     let listener = server.follow(&["sub", "news"]);

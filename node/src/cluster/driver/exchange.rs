@@ -1,6 +1,6 @@
-//! When to read the settings of which node.
+//! When to read the settings and the metadata of channels of which node.
 //!
-//! Nodes say which revision they serve. One that says so and differs is read at once, and all that still differ by
+//! Nodes say which revision they serve, and which digest their metadata has. One that says so and differs is read at once, and all that still differ by
 //! a timer: a notice may be lost, and a pull may fail.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use appsockets_core::{cluster::view::NodeId, time::Now};
 use appsockets_proto::cluster::frame;
 
 use super::{Done, Driver};
-use crate::cluster::link::{self, Failure, Pulled};
+use crate::cluster::link::{self, Failure, Pulled, Reached};
 
 /// Nodes that are read at a time. Most of those that say something new say the same, so after the first all is read.
 const PULLS_MAX: usize = 2;
@@ -26,7 +26,7 @@ pub struct Pulls(BTreeMap<NodeId, Pull>);
 
 #[derive(Debug, Default)]
 struct Pull {
-    reached: i64,
+    reached: Reached,
     /// The node has spoken since, also if it said what it had said before: revisions come again when a change is undone.
     has_spoken: bool,
     running: bool,
@@ -40,7 +40,7 @@ impl Pull {
         !self.running && (at_once || now_ms >= self.next_ms)
     }
 
-    fn begin(&mut self) -> i64 {
+    fn begin(&mut self) -> Reached {
         (self.running, self.has_spoken) = (true, false);
         self.reached
     }
@@ -66,14 +66,16 @@ impl Pull {
 }
 
 impl Driver {
-    /// Reads the settings of those that serve others than this node.
+    /// Reads what those have that have something else than this node.
     pub(super) fn pull(&mut self, now: Now) {
         let mine = self.local.settings.current().revision.to_string();
+        let my_metadata = self.local.settings.metadata_digest();
         self.pulls.0.retain(|id, pull| pull.running || self.nodes.get_mut(*id).is_some());
         let mut running = self.pulls.0.values().filter(|pull| pull.running).count();
-        for (id, address, revision) in self.nodes.serving() {
+        for (id, address, revision, metadata) in self.nodes.serving() {
             let pull = self.pulls.0.entry(id).or_default();
-            if *revision == mine && self.local.settings.are_complete() {
+            let is_same = *revision == mine && metadata.is_none_or(|digest| digest == my_metadata);
+            if is_same && self.local.settings.are_complete() {
                 pull.has_spoken = false;
             } else if running < PULLS_MAX && pull.is_due(now.mono_ms) {
                 running += 1;
@@ -85,7 +87,7 @@ impl Driver {
         }
     }
 
-    /// A node has said which settings it serves.
+    /// A node has said what it has.
     pub(super) fn settings_told(&mut self, now: Now, id: NodeId) {
         self.pulls.0.entry(id).or_default().has_spoken = true;
         self.pull(now);
@@ -101,7 +103,7 @@ impl Driver {
         self.pull(now);
     }
 
-    /// This node serves other settings: its peers hear it now, all others by gossip.
+    /// This node has other settings or metadata: its peers hear it now, all others by gossip.
     pub(super) fn settings_changed(&mut self, now: Now) {
         self.say_hello();
         self.tell_views(now);
@@ -118,15 +120,16 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
-    use super::{Failure, Pull, Pulled, REFUSED_MS, RETRY_MS_MAX};
+    use super::{Failure, Pull, Pulled, REFUSED_MS, RETRY_MS_MAX, Reached};
 
     const INTERVAL_MS: u64 = 1_000;
-    const READ: Pulled = Pulled { reached: 7, more: false, refused: false };
+    const REACHED: Reached = Reached { settings: 7, metadata: 3 };
+    const READ: Pulled = Pulled { reached: REACHED, more: false, refused: false };
 
     fn read(outcome: &Result<Pulled, Failure>) -> Pull {
         let mut pull = Pull { has_spoken: true, ..Pull::default() };
         assert!(pull.is_due(0));
-        assert_eq!(pull.begin(), 0);
+        assert_eq!(pull.begin(), Reached::default());
         assert!(!pull.is_due(u64::MAX), "once at a time");
         pull.end(0, INTERVAL_MS, outcome);
         pull
@@ -138,7 +141,7 @@ mod tests {
         assert!(!pull.is_due(INTERVAL_MS - 1) && pull.is_due(INTERVAL_MS));
         pull.has_spoken = true;
         assert!(pull.is_due(0));
-        assert_eq!(pull.begin(), 7);
+        assert_eq!(pull.begin(), REACHED);
         // What it says meanwhile is not forgotten.
         pull.has_spoken = true;
         pull.end(0, INTERVAL_MS, &Ok(READ));

@@ -88,6 +88,7 @@ pub struct Driver {
     events: mpsc::Receiver<LinkEvent>,
     status: watch::Sender<Arc<Status>>,
     settings: watch::Receiver<Arc<Compiled>>,
+    metadata: watch::Receiver<u64>,
     settings_interval_ms: u64,
     pulls: Pulls,
     runtime: Handle,
@@ -143,6 +144,7 @@ impl Driver {
             nodes: Nodes::new(me),
             me,
             settings: local.settings.subscribe(),
+            metadata: local.settings.subscribe_metadata(),
             settings_interval_ms,
             pulls: Pulls::default(),
             runtime,
@@ -218,6 +220,7 @@ impl Driver {
             () = sleep_until(due) => self.pulse(clock::now()),
             Ok(()) = self.heard.changed() => self.take_gossip(clock::now()),
             Ok(()) = self.settings.changed() => self.settings_changed(clock::now()),
+            Ok(()) = self.metadata.changed() => self.settings_changed(clock::now()),
             Some(done) = self.tasks.join_next() => {
                 if let Ok(done) = done {
                     self.take_done(clock::now(), done);

@@ -36,6 +36,7 @@ pub struct Node {
     unreachable: Vec<NodeId>,
     view: u64,
     revision: String,
+    metadata: Option<u64>,
     version: String,
     /// When it was first heard of, in Unix milliseconds.
     first_unix_ms: u64,
@@ -98,10 +99,11 @@ impl Nodes {
         self.others.values().filter_map(|node| node.link.as_ref())
     }
 
-    /// Those with a link, where they are reached, and which settings they say that they serve.
-    pub fn serving(&self) -> impl Iterator<Item = (NodeId, SocketAddr, &str)> {
+    /// Those with a link, where they are reached, and what they say that they have: the revision of their settings, and
+    /// the digest of their metadata.
+    pub fn serving(&self) -> impl Iterator<Item = (NodeId, SocketAddr, &str, Option<u64>)> {
         let linked = self.others.iter().filter(|(_, node)| node.link.is_some() && !node.revision.is_empty());
-        linked.filter_map(|(id, node)| Some((*id, node.address?, node.revision.as_str())))
+        linked.filter_map(|(id, node)| Some((*id, node.address?, node.revision.as_str(), node.metadata)))
     }
 
     pub fn ids(&self) -> impl Iterator<Item = NodeId> {
@@ -123,6 +125,7 @@ impl Nodes {
         let node = self.others.entry(peer.id).or_insert_with(|| Node::first_heard_of(now));
         (node.address, node.core, node.leaving) = (Some(peer.address), peer.core, peer.leaving);
         node.revision.clone_from(&peer.revision);
+        node.metadata = peer.metadata;
         node.met_ms = Some(now_ms);
         node.next_try_ms = node.next_try_ms.min(now_ms);
     }
@@ -311,6 +314,7 @@ mod tests {
             leaving: false,
             shards: 1,
             revision: "new".to_owned(),
+            metadata: None,
         }
     }
 

@@ -27,7 +27,7 @@ use tonic::{Status, Streaming};
 pub use dial::{Failure, announce, dial};
 pub use outgoing::Outgoing;
 pub use service::serve;
-pub use settings::{Pulled, pull};
+pub use settings::{Pulled, Reached, pull};
 
 use super::codec::PROTOCOL;
 use crate::{secret::Secret, settings::Settings};
@@ -85,6 +85,8 @@ pub struct Peer {
     pub shards: u32,
     /// Which settings it serves.
     pub revision: String,
+    /// The digest of the metadata of channels that it holds; None: it is older than that.
+    pub metadata: Option<u64>,
 }
 
 /// What happens on links.
@@ -119,6 +121,7 @@ impl Local {
             leaving: self.leaving.load(Ordering::Relaxed),
             shards: self.shards,
             revision: self.settings.current().revision.to_string(),
+            metadata: Some(self.settings.metadata_digest()),
         }
     }
 
@@ -145,6 +148,7 @@ impl Local {
                 leaving: hello.leaving,
                 shards: hello.shards,
                 revision: hello.revision.chars().take(64).collect(),
+                metadata: hello.metadata,
             }),
             _ => refuse("Say where you can be reached, and how many shards you have.".to_owned()),
         }

@@ -24,7 +24,8 @@ use super::{
     HELLO_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, LinkEvent, Local, MESSAGE_BYTES_MAX, Outgoing, SECRET_HEADER,
     WINDOW_BYTES,
     outgoing::{Answering, Sending},
-    receive, settings,
+    receive,
+    settings::{self, Part},
 };
 
 /// Calls that are answered at a time; more are refused.
@@ -101,7 +102,15 @@ impl PeerService for Service {
         request: Request<ReadSettingsRequest>,
     ) -> Result<Response<ReadSettingsResponse>, Status> {
         self.admit(&request)?;
-        settings::answer(&self.local, request.get_ref().after).await.map(Response::new)
+        settings::answer(&self.local, Part::Settings, request.get_ref().after).await.map(Response::new)
+    }
+
+    async fn read_metadata(
+        &self,
+        request: Request<ReadSettingsRequest>,
+    ) -> Result<Response<ReadSettingsResponse>, Status> {
+        self.admit(&request)?;
+        settings::answer(&self.local, Part::Metadata, request.get_ref().after).await.map(Response::new)
     }
 
     async fn read_handed(&self, request: Request<ReadHandedRequest>) -> Result<Response<ReadHandedResponse>, Status> {

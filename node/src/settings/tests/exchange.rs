@@ -10,13 +10,13 @@ use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
 use super::{anonymous_hub, hub, names, namespace, rules};
 use crate::settings::{
     Options, Settings,
-    exchange::{Content, HubState, Item, Stamp},
+    exchange::{Content, HubState, Item, Page, Stamp},
 };
 
 /// A node with a database of its own.
-struct Node {
-    settings: Settings,
-    pool: SqlitePool,
+pub(super) struct Node {
+    pub(super) settings: Settings,
+    pub(super) pool: SqlitePool,
 }
 
 impl Node {
@@ -28,11 +28,11 @@ impl Node {
         Node { settings: Settings::open(options, pool.clone()).await.unwrap(), pool }
     }
 
-    async fn three() -> [Node; 3] {
+    pub(super) async fn three() -> [Node; 3] {
         [Node::new(1).await, Node::new(2).await, Node::new(3).await]
     }
 
-    async fn apply(&self, resources: impl IntoIterator<Item = Resource>) {
+    pub(super) async fn apply(&self, resources: impl IntoIterator<Item = Resource>) {
         for resource in resources {
             self.settings.apply(resource).await.unwrap();
         }
@@ -42,11 +42,20 @@ impl Node {
         self.settings.remove(id).await.unwrap();
     }
 
-    /// All that it tells.
+    /// All that it tells of settings.
     async fn items(&self) -> Vec<Item> {
+        Node::all(async |after| self.settings.page(after).await.unwrap()).await
+    }
+
+    /// All that it tells of metadata.
+    pub(super) async fn metadata(&self) -> Vec<Item> {
+        Node::all(async |after| self.settings.metadata_page(after).await.unwrap()).await
+    }
+
+    async fn all(page: impl AsyncFn(i64) -> Page) -> Vec<Item> {
         let (mut items, mut reached, mut more) = (Vec::new(), 0, true);
         while more {
-            let page = self.settings.page(reached).await.unwrap();
+            let page = page(reached).await;
             assert!(page.items.windows(2).all(|two| two[0].changed < two[1].changed));
             items.extend(page.items);
             (reached, more) = (page.reached, page.more);
@@ -54,7 +63,7 @@ impl Node {
         items
     }
 
-    async fn hear(&self, other: &Node) {
+    pub(super) async fn hear(&self, other: &Node) {
         assert_eq!(self.settings.merge(other.items().await).await.unwrap(), None);
         self.is_whole().await;
     }
@@ -66,7 +75,7 @@ impl Node {
     }
 
     /// Its clock is ahead, by a thousand seconds for each.
-    async fn hurry(&self, by: i64) {
+    pub(super) async fn hurry(&self, by: i64) {
         let query = sqlx::query("UPDATE settings_revision SET clock = ?");
         let now = crate::edge::clock::now().unix_ms.cast_signed();
         query.bind(now + by * 1_000_000).execute(&self.pool).await.unwrap();
@@ -74,6 +83,11 @@ impl Node {
 
     async fn revision(&self) -> i64 {
         sqlx::query_scalar("SELECT revision FROM settings_revision").fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// How many channels have metadata, as the database counts it.
+    async fn held(&self) -> i64 {
+        sqlx::query_scalar("SELECT held FROM channel_metadata_state").fetch_one(&self.pool).await.unwrap()
     }
 
     fn is_anonymous(&self, name: &str) -> bool {
@@ -358,12 +372,15 @@ enum Step {
     Apply(Box<Resource>),
     Remove(ResourceId),
     Dynamic(&'static str),
+    Put(&'static str, &'static str, u8),
+    Clear(&'static str, &'static str),
     Hurry(i64),
     Hear(usize),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     let name = || prop_oneof![Just("a"), Just("b")];
+    let channel = || prop_oneof![Just("c"), Just("d")];
     prop_oneof![
         2 => name().prop_map(|name| Step::Apply(hub(name).into())),
         2 => name().prop_map(|name| Step::Apply(anonymous_hub(name).into())),
@@ -372,6 +389,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => name().prop_map(|name| Step::Remove(ResourceId::hub(name))),
         2 => name().prop_map(|name| Step::Remove(rules_id(name))),
         1 => name().prop_map(Step::Dynamic),
+        3 => (name(), channel(), 0..3_u8).prop_map(|(hub, channel, value)| Step::Put(hub, channel, value)),
+        2 => (name(), channel()).prop_map(|(hub, channel)| Step::Clear(hub, channel)),
         1 => (0..3_i64).prop_map(Step::Hurry),
         4 => (0..3_usize).prop_map(Step::Hear),
     ]
@@ -380,11 +399,14 @@ fn any_step() -> impl Strategy<Value = Step> {
 async fn converge(steps: Vec<(usize, Step)>, rounds: Vec<Index>) {
     let nodes = Node::three().await;
     // How far each has read each of the others, as a node remembers it.
-    let mut reached = [[0; 3]; 3];
+    let mut reached = [[(0, 0); 3]; 3];
     let mut hear = async |to: usize, from: usize| {
-        let page = nodes[from].settings.page(reached[to][from]).await.unwrap();
+        let (settings, metadata) = reached[to][from];
+        let page = nodes[from].settings.page(settings).await.unwrap();
         assert_eq!(nodes[to].settings.merge(page.items).await.unwrap(), None);
-        reached[to][from] = page.reached;
+        let more = nodes[from].settings.metadata_page(metadata).await.unwrap();
+        assert_eq!(nodes[to].settings.merge_metadata(&more.items).await.unwrap(), None);
+        reached[to][from] = (page.reached, more.reached);
         nodes[to].is_whole().await;
     };
     for (at, step) in steps {
@@ -394,6 +416,10 @@ async fn converge(steps: Vec<(usize, Step)>, rounds: Vec<Index>) {
             Step::Apply(resource) => drop(settings.apply(*resource).await),
             Step::Remove(id) => drop(settings.remove(&id).await),
             Step::Dynamic(name) => drop(settings.create_dynamic(name).await.unwrap()),
+            Step::Put(hub, channel, value) => {
+                drop(settings.put_metadata(hub, channel, format!("{{\"a\":{value}}}").as_bytes()).await);
+            }
+            Step::Clear(hub, channel) => drop(settings.remove_metadata(hub, channel).await),
             Step::Hurry(by) => nodes[at].hurry(by).await,
             Step::Hear(from) => hear(at, from).await,
         }
@@ -410,10 +436,13 @@ async fn converge(steps: Vec<(usize, Step)>, rounds: Vec<Index>) {
     }
     let mut held = Vec::new();
     for node in &nodes {
-        let mut items = node.items().await;
+        let metadata = node.metadata().await;
+        let count = metadata.iter().filter(|item| item.content.is_some()).count();
+        assert_eq!(node.held().await, count as i64);
+        let mut items = [node.items().await, metadata].concat();
         items.iter_mut().for_each(|item| item.changed = 0);
         items.sort_by(|a, b| (&a.hub, &a.kind, &a.name, a.stamp).cmp(&(&b.hub, &b.kind, &b.name, b.stamp)));
-        held.push((items, node.settings.current().revision));
+        held.push((items, node.settings.current().revision, node.settings.metadata_digest()));
     }
     assert_eq!(held[0], held[1]);
     assert_eq!(held[0], held[2]);

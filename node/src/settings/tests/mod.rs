@@ -1,6 +1,7 @@
 //! Settings over a real SQLite database and a real file.
 
 mod exchange;
+mod metadata;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
