@@ -52,7 +52,9 @@ pub struct Admin {
 impl Admin {
     pub async fn of(kubernetes: &Kubernetes<'_>, namespace: &str, pod: &str, token: &str) -> anyhow::Result<Admin> {
         let forward = Forward::to(kubernetes, namespace, pod, 8081).await?;
-        Ok(Admin { forward, token: token.to_owned(), client: Client::builder(TokioExecutor::new()).build_http() })
+        // A connection for each request: one that was kept may be closed just when it is used again.
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        Ok(Admin { forward, token: token.to_owned(), client })
     }
 
     /// What is found at a path; None: there is nothing.

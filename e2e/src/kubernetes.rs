@@ -106,6 +106,11 @@ impl<'a> Kubernetes<'a> {
         Ok(pods)
     }
 
+    /// Tells the pods of nodes from those that come in their place.
+    pub async fn node_uids(&self, namespace: &str) -> anyhow::Result<Vec<Option<String>>> {
+        Ok(self.node_pods(namespace).await?.iter().map(ResourceExt::uid).collect())
+    }
+
     /// What administrators of a cluster show.
     pub async fn admin_token(&self, namespace: &str, cluster: &str) -> anyhow::Result<String> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);

@@ -114,7 +114,7 @@ impl Rolling {
         cluster: &AppSocketsCluster,
         role: Role,
         set: Option<&StatefulSet>,
-        look: Surroundings<'_>,
+        surroundings: Surroundings<'_>,
     ) -> (Window, bool) {
         let place = (cluster.uid().unwrap_or_default(), role);
         let Some((set, window)) = set.and_then(|set| Some((set, window(set)?))) else {
@@ -123,17 +123,10 @@ impl Rolling {
         };
         let (own, others): (Vec<_>, Vec<_>) = self.pods(cluster).into_iter().partition(|pod| Role::of(pod) == role);
         let mut memory = self.memory.remove(&place).unwrap_or_else(|| Memory::new(window, cluster));
-        let Surroundings { behind, is_later, decided } = look;
-        if !behind {
+        if !surroundings.behind {
             memory.window = window;
         }
-        let mut look = self.look(cluster, set, &own, &memory, decided);
-        look.caught_up &= !behind;
-        look.is_later = is_later;
-        look.replicas = role.wanted(cluster);
-        look.takes_clients = takes_clients(cluster, role, &others);
-        let reports = others.iter().filter_map(|pod| self.links.report(&pod.uid().unwrap_or_default()).load);
-        look.elsewhere = reports.map(|(_, load)| load.sessions).sum();
+        let mut look = self.look(cluster, role, set, (&own, &others), &memory, surroundings);
         memory.notice(&look, &own);
         look.quiet = memory.since.elapsed();
         let step = look.step();
@@ -192,10 +185,11 @@ impl Rolling {
     fn look(
         &self,
         cluster: &AppSocketsCluster,
+        role: Role,
         set: &StatefulSet,
-        own: &[Arc<Pod>],
+        (own, others): (&[Arc<Pod>], &[Arc<Pod>]),
         memory: &Memory,
-        decided: &Decided,
+        Surroundings { behind, is_later, decided }: Surroundings<'_>,
     ) -> Look {
         let revision = revision(set);
         let of = |pod: &Arc<Pod>| self.links.report(&pod.uid().unwrap_or_default());
@@ -236,12 +230,13 @@ impl Rolling {
         let pause_after = cluster.spec.update.as_ref().and_then(|update| update.pause_after);
         Look {
             name: cluster.name_any(),
-            replicas: memory.window.replicas,
-            takes_clients: true,
-            elsewhere: 0,
-            is_later: false,
+            replicas: role.wanted(cluster),
+            takes_clients: takes_clients(cluster, role, others),
+            elsewhere: others.iter().map(of).filter_map(|report| report.load).map(|(_, load)| load.sessions).sum(),
+            is_later,
             window: memory.window,
-            caught_up: observed >= set.metadata.generation
+            caught_up: !behind
+                && observed >= set.metadata.generation
                 && revision.is_some()
                 && ours.clone().all(there)
                 && others_leave

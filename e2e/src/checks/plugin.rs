@@ -114,16 +114,13 @@ async fn drain(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
 async fn rotate(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     let overlap = r#"{"spec":{"keyOverlapSeconds":3}}"#;
     kubernetes.kubectl(&["-n", SHOP, "patch", CLUSTER, "--type=merge", "-p", overlap])?;
-    let uids = async || -> anyhow::Result<Vec<_>> {
-        Ok(kubernetes.node_pods(SHOP).await?.iter().map(ResourceExt::uid).collect())
-    };
     let keys = async || -> anyhow::Result<BTreeSet<String>> {
         let of_nodes = ["main-keys", "main-authority", "main-node-certificate"];
         let all = secrets(kubernetes).await?.into_iter().filter(|secret| of_nodes.contains(&&*secret.name));
         // Of a certificate's key the lines.
         Ok(all.map(|secret| secret.value).collect())
     };
-    let (pods, before) = (uids().await?, keys().await?);
+    let (pods, before) = (kubernetes.node_uids(SHOP).await?, keys().await?);
     let pod = kubernetes.node_pods(SHOP).await?.first().context("there is a node")?.name_any();
     let forward = Forward::to(kubernetes, SHOP, &pod, 8080).await?;
     let client = Client::connect(Options::new(format!("ws://127.0.0.1:{}", forward.port), "demo"))?;
@@ -145,7 +142,7 @@ async fn rotate(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
         "plugin: all nodes have exchanged their keys and the authority after {:.1} s",
         began.elapsed().as_secs_f64()
     );
-    ensure!(uids().await? == pods, "pods were replaced for other keys");
+    ensure!(kubernetes.node_uids(SHOP).await? == pods, "pods were replaced for other keys");
     client.publish("news", "after", "hello").await?;
     ensure!(client.connections() == connections, "the client had to connect anew");
     let token = kubernetes.admin_token(SHOP, "main").await?;

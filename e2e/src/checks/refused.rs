@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::kubernetes::{Kubernetes, SHOP};
 
+/// How often an object is tried that somebody else changes at the same time.
+const TRIES: usize = 10;
+
 pub async fn run(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     let samples: Vec<Value> = serde_saphyr::from_str(&std::fs::read_to_string("crds/tests/refused.yaml")?)?;
     let mut wrong = Vec::new();
@@ -47,15 +50,15 @@ async fn verdict(kubernetes: &Kubernetes<'_>, sample: &Value) -> anyhow::Result<
         let was: DynamicObject = serde_json::from_value(sample["was"].clone())?;
         let made = api.create(&PostParams::default(), &was).await.context("what was there is right")?;
         object.metadata.resource_version = made.resource_version();
-        let tried = api.replace(&made.name_any(), &only_try, &object).await;
+        let mut tried = api.replace(&made.name_any(), &only_try, &object).await;
         // The status may have been written meanwhile, which makes it another version.
-        let tried = match tried {
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                object.metadata.resource_version = api.get(&made.name_any()).await?.resource_version();
-                api.replace(&made.name_any(), &only_try, &object).await
+        for _ in 0..TRIES {
+            if !matches!(&tried, Err(kube::Error::Api(status)) if status.code == 409) {
+                break;
             }
-            tried => tried,
-        };
+            object.metadata.resource_version = api.get(&made.name_any()).await?.resource_version();
+            tried = api.replace(&made.name_any(), &only_try, &object).await;
+        }
         api.delete(&made.name_any(), &DeleteParams::default()).await?;
         tried
     };

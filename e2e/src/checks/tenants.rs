@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use appsockets_client::{Client, Credentials, Options};
 use appsockets_crds::Hub;
+use jsonwebtoken::{EncodingKey, Header};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::{
@@ -190,14 +192,49 @@ async fn secrets(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
         "--serviceaccount=appsockets-system:appsockets-operator",
     ])?;
     told(kubernetes, BAR, "authprovider/own", "False", "SecretNotFound").await?;
-    kubernetes.apply_value(&secret("0123456789abcdef0123456789abcdef"))?;
+    let (first, second) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+    kubernetes.apply_value(&secret(first))?;
     let (took, _) = told(kubernetes, BAR, "authprovider/own", "True", "Served").await?;
     println!("tenants: an AuthProvider is Ready {:.2} s after its Secret is there", took.as_secs_f64());
+    let before = kubernetes.node_uids(SHOP).await?;
+    taken(kubernetes, first, second).await?;
+    kubernetes.apply_value(&secret(second))?;
+    let took = taken(kubernetes, second, first).await?;
+    anyhow::ensure!(kubernetes.node_uids(SHOP).await? == before, "pods were replaced for another Secret");
+    println!("tenants: another Secret of a tenant is in effect on all nodes after {:.2} s", took.as_secs_f64());
     kubernetes.apply_value(&secret("short"))?;
     told(kubernetes, BAR, "authprovider/own", "False", "Invalid").await?;
     for object in ["authprovider/own", "hub/own"] {
         let status = kubernetes.status(BAR, object)?.to_string();
-        anyhow::ensure!(!status.contains("0123456789abcdef"), "a status shows a secret: {status}");
+        anyhow::ensure!(!status.contains(first) && !status.contains(second), "a status shows a secret: {status}");
     }
     Ok(())
+}
+
+/// Waits until every node takes tokens that one secret has signed, and none that another has.
+async fn taken(kubernetes: &Kubernetes<'_>, secret: &str, other: &str) -> anyhow::Result<Duration> {
+    let mut forwards = Vec::new();
+    for pod in kubernetes.node_pods(SHOP).await? {
+        forwards.push(Forward::to(kubernetes, SHOP, &pod.name_any(), 8080).await?);
+    }
+    let taken = until("all nodes take the new tokens alone", 10, async || {
+        for forward in &forwards {
+            let (new, old) = (is_taken(forward, secret).await?, is_taken(forward, other).await?);
+            if !new || old {
+                return Ok(Err(format!("a node takes the right ones: {new}, others: {old}")));
+            }
+        }
+        Ok(Ok(()))
+    });
+    taken.await
+}
+
+async fn is_taken(forward: &Forward, secret: &str) -> anyhow::Result<bool> {
+    let claims = json!({"sub": "ann", "exp": 4_102_444_800_u64});
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let token = jsonwebtoken::encode(&Header::default(), &claims, &key)?;
+    let client = Client::connect(Options::new(format!("ws://127.0.0.1:{}", forward.port), "bars"))?;
+    let taken = client.authenticate(Credentials::Token(token)).await.is_ok();
+    client.close().await;
+    Ok(taken)
 }
