@@ -48,6 +48,11 @@ impl<'a> Kubernetes<'a> {
         output(self.place.kubectl().args(arguments), None)
     }
 
+    /// What `kubectl appsockets` says, or an error with what it complained of.
+    pub fn plugin(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        output(self.place.plugin().args(arguments), None)
+    }
+
     /// What helm says, or an error with what it complained of.
     pub fn helm(&self, arguments: &[&str]) -> anyhow::Result<String> {
         output(self.place.helm().args(arguments), None)

@@ -120,6 +120,22 @@ impl Place {
         self.tool("kubectl", "--context")
     }
 
+    /// `kubectl appsockets`, for this place: what kubectl passes on to it has to stand behind its name.
+    pub fn plugin(&self) -> Command {
+        match self {
+            Place::Context { context } => {
+                let mut command = Command::new("kubectl");
+                command.args(["appsockets", "--context", context]);
+                command
+            }
+            Place::Kind { .. } | Place::Machine { .. } => {
+                let mut command = self.kubectl();
+                command.arg("appsockets");
+                command
+            }
+        }
+    }
+
     /// helm, for this place.
     pub fn helm(&self) -> Command {
         self.tool("helm", "--kube-context")

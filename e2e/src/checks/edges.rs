@@ -20,7 +20,7 @@ pub async fn run(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     let status = kubernetes.status(SHOP, CLUSTER)?;
     ensure!(status["edges"]["readyReplicas"] == 2 && status["readyReplicas"] == 3, "the cluster says {status}");
     println!("edges: clients are led to two edge nodes alone after {:.1} s", came.as_secs_f64());
-    let said = kubernetes.kubectl(&["appsockets", "--namespace", SHOP, "status", "main"])?;
+    let said = kubernetes.plugin(&["--namespace", SHOP, "status", "main"])?;
     let accept: Vec<_> = said.lines().filter(|line| line.contains("accepts")).map(str::trim).collect();
     ensure!(accept.len() == 2 && accept.iter().all(|line| line.starts_with("main-edge-")), "status says {said}");
     through_both(kubernetes).await?;

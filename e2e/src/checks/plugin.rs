@@ -34,7 +34,7 @@ async fn show(kubernetes: &Kubernetes<'_>, folder: &Path) -> anyhow::Result<()> 
 }
 
 fn appsockets(kubernetes: &Kubernetes<'_>, arguments: &[&str]) -> anyhow::Result<String> {
-    kubernetes.kubectl(&[&["appsockets", "--namespace", SHOP], arguments].concat())
+    kubernetes.plugin(&[&["--namespace", SHOP], arguments].concat())
 }
 
 /// Every node has its line, with figures that came from itself.

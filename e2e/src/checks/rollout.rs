@@ -97,7 +97,7 @@ async fn canary(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     says(kubernetes, r#""waitingFor":"Canary""#, 120).await.context("it does not wait after the first pod")?;
     let meanwhile = pods(kubernetes).await?;
     anyhow::ensure!(before.iter().all(|pod| meanwhile.contains_key(pod.0)), "an old pod is gone already");
-    kubernetes.kubectl(&["appsockets", "--namespace", SHOP, "promote", "main"])?;
+    kubernetes.plugin(&["--namespace", SHOP, "promote", "main"])?;
     let took = kubernetes.wait_ready(SHOP, CLUSTER, 300)?;
     let after = pods(kubernetes).await?;
     anyhow::ensure!(after.len() == before.len(), "there are {} pods: {after:?}", after.len());
