@@ -36,7 +36,7 @@ const SKIP_ANNOTATION: &str = "appsockets.io/skip-gates";
 pub const PROMOTE_ANNOTATION: &str = "appsockets.io/promote";
 /// The revision that a pod is of, by its set.
 pub const REVISION_LABEL: &str = "controller-revision-hash";
-/// Over which time sessions go elsewhere to be spread anew.
+/// Over which time sessions go elsewhere to be spread anew, where they are some of each node's.
 const SHED_SPREAD: Duration = Duration::from_secs(5);
 /// From spreading sessions to looking whether they are uneven again; doubled as long as it was for nothing.
 const SPREAD_PAUSE: Duration = Duration::from_secs(30);
@@ -72,6 +72,8 @@ pub struct Memory {
 /// Sessions are being spread anew.
 struct Spreading {
     uneven: Uneven,
+    /// Over which time sessions go.
+    over: Duration,
     began: Instant,
     told: bool,
 }
@@ -296,12 +298,16 @@ impl Rolling {
                 return None;
             };
             let gets = uneven.gets.clone();
-            memory.spreading = Some(Spreading { uneven, began: now, told: false });
+            // Nodes that give all go no faster than if they stopped, one after the other.
+            let drain = Duration::from_secs(cluster.spec.drain_seconds.try_into().unwrap_or(0));
+            let all = drain * u32::try_from(uneven.gives.len()).unwrap_or(1);
+            let over = if look.takes_clients { SHED_SPREAD } else { SHED_SPREAD.max(all) };
+            memory.spreading = Some(Spreading { uneven, over, began: now, told: false });
             return Some(gets);
         };
         let took = now - spreading.began;
         // Pods came or went meanwhile.
-        let over = took > STEERED + SHED_SPREAD * 2 || look.step() != Step::Stay;
+        let over = took > STEERED + spreading.over * 2 || look.step() != Step::Stay;
         if over {
             memory.spreading = None;
             memory.spread_next = now + memory.spread_pause;
@@ -319,7 +325,7 @@ impl Rolling {
             for (name, sessions) in &spreading.uneven.gives {
                 let pod = own.iter().find(|pod| pod.name_any() == *name);
                 if let Some(uid) = pod.and_then(|pod| pod.uid()) {
-                    self.links.shed(&uid, *sessions, SHED_SPREAD);
+                    self.links.shed(&uid, *sessions, spreading.over);
                 }
             }
         }
