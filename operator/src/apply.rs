@@ -123,7 +123,7 @@ impl Applying {
                     self.rolling.rollouts.set(&key, None);
                     continue;
                 }
-                let applying = self.cluster(cluster, &decided);
+                let applying = Box::pin(self.cluster(cluster, &decided));
                 let problem = timeout(CLUSTER_TIMEOUT, applying).await.unwrap_or_else(|_| Err(late())).err();
                 if let Some(problem) = problem.as_ref().filter(|problem| problem.reason != keys::READING) {
                     warn!(reason = problem.reason, "{}/{}: {}", key.0, key.1, problem.message);
