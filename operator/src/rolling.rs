@@ -306,9 +306,7 @@ impl Rolling {
             return Some(gets);
         };
         let took = now - spreading.began;
-        // Pods came or went meanwhile.
-        let over = took > STEERED + spreading.over * 2 || look.step() != Step::Stay;
-        if over {
+        if took > STEERED + spreading.over * 2 || !look.still_spreads(&spreading.uneven) {
             memory.spreading = None;
             memory.spread_next = now + memory.spread_pause;
             memory.spread_pause = (memory.spread_pause * 2).min(SPREAD_PAUSE_MAX);

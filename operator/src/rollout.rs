@@ -358,7 +358,14 @@ impl Look {
                 uneven.gives.push((pod.name.clone(), load.sessions - mean));
             }
         }
-        Some(uneven)
+        // Where all others have their part, to spare a session, nobody would take what is given.
+        (!uneven.gets.is_empty()).then_some(uneven)
+    }
+
+    /// Whether what is being spread is still to be: no pod came or went meanwhile, and clients are still meant to be
+    /// here, or elsewhere.
+    pub fn still_spreads(&self, uneven: &Uneven) -> bool {
+        self.step() == Step::Stay && self.takes_clients != uneven.gets.is_empty()
     }
 }
 

@@ -180,6 +180,21 @@ fn sessions_are_spread_anew_where_they_are_uneven_and_nothing_else_happens() {
     assert_eq!(look(3, 0, "SSS", &[9, 0, 0]).uneven(), None, "so few are not worth it");
     assert_eq!(look(3, 0, "SST", &[400, 500, 0]).uneven(), None);
     assert_eq!(look(3, 0, "sssS", &[400, 500, 0, 0]).uneven(), None);
+    let mut almost_even = [101; 20];
+    almost_even[0] = 120;
+    assert_eq!(look(20, 0, &"S".repeat(20), &almost_even).uneven(), None, "there is none that lacks one");
+}
+
+#[test]
+fn sessions_are_no_longer_spread_where_that_would_leave_clients_without_a_pod() {
+    let core = |takes_clients| Look { takes_clients, ..look(3, 0, "SSS", &[400, 500, 0]) };
+    let to_edges = core(false).uneven().unwrap();
+    assert!(core(false).still_spreads(&to_edges));
+    assert!(!core(true).still_spreads(&to_edges), "edge nodes are no longer asked for");
+    let among_each_other = core(true).uneven().unwrap();
+    assert!(core(true).still_spreads(&among_each_other));
+    assert!(!core(false).still_spreads(&among_each_other), "there are edge nodes now");
+    assert!(!Look { caught_up: false, ..core(true) }.still_spreads(&among_each_other));
 }
 
 #[test]
