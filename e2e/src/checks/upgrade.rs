@@ -41,6 +41,9 @@ pub async fn run(kubernetes: &Kubernetes<'_>, sessions: usize) -> anyhow::Result
     shows.show("5 to 2 nodes", 2, || patch(kubernetes, r#"{"replicas":2}"#)).await?;
     shows.show("2 to 3 nodes", 3, || patch(kubernetes, r#"{"replicas":3}"#)).await?;
     shows.show("to 2 edge nodes", 2, || patch(kubernetes, r#"{"edges":{"replicas":2}}"#)).await?;
+    // While core nodes are still meant to send sessions to edge nodes.
+    shows.show("back at once", 3, || patch(kubernetes, r#"{"edges":null}"#)).await?;
+    shows.show("to edge nodes again", 2, || patch(kubernetes, r#"{"edges":{"replicas":2}}"#)).await?;
     shows
         .show("other edge nodes", 2, || {
             patch(kubernetes, r#"{"edges":{"replicas":2,"resources":{"limits":{"memory":"2Gi"}}}}"#)
