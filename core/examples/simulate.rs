@@ -20,6 +20,8 @@ mod carrying;
 mod chance;
 #[path = "../tests/simulation/client.rs"]
 mod client;
+#[path = "../tests/simulation/copied.rs"]
+mod copied;
 #[path = "../tests/simulation/counting.rs"]
 mod counting;
 #[path = "../tests/simulation/hubs.rs"]

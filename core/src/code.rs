@@ -71,6 +71,7 @@ codes! {
     SubscriptionRevoked = 114, "subscription_revoked", false, "The channel's rules or this session's rights changed, and it may no longer subscribe to the channel.";
     BadSerial = 115, "bad_serial", false, "The channel serial can't be read: give one that the node has sent, <epoch>:<sequence>.";
     Uncertain = 116, "uncertain", true, "The channel's node is not certain of its state since others failed: messages may come late, and publishes are to be tried again.";
+    TooFewNodes = 117, "too_few_nodes", true, "The cluster has too few nodes for the copies that the channel's rules require: publish again with the same key once it has more, or have the rules changed.";
 
     StoreNotAllowed = 120, "store_not_allowed", false, "The channel's rules do not allow stored messages: publish without store, or have the rules changed.";
     RetainNotAllowed = 121, "retain_not_allowed", false, "The channel's rules do not allow retained messages: publish without retain, or have the rules changed.";

@@ -60,4 +60,8 @@ pub struct ChannelRulesSpec {
         .message("Write 0 to 3, the number of copies on further nodes."))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redundancy: Option<i32>,
+    /// Whether publishes are refused while the cluster has too few nodes for so many copies; else they are acknowledged with
+    /// as many as there can be.
+    #[serde(default)]
+    pub redundancy_required: bool,
 }

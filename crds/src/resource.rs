@@ -58,6 +58,7 @@ impl ChannelRules {
                 allow_anonymous: spec.allow_anonymous,
                 occupancy: spec.occupancy,
                 redundancy,
+                redundancy_required: spec.redundancy_required,
             },
         };
         let channels = spec.channels.iter().map(|channel| Resource::Channel {

@@ -39,6 +39,7 @@ pub struct Rules {
     pub allow_anonymous: bool,
     pub occupancy: bool,
     pub redundancy: u8,
+    pub redundancy_required: bool,
 }
 
 impl Hub {
@@ -87,6 +88,7 @@ impl Rules {
         allow_anonymous: false,
         occupancy: false,
         redundancy: 1,
+        redundancy_required: false,
     };
 
     pub fn new(rules: &ChannelRulesSpec, hub: &HubSpec) -> Rules {
@@ -100,6 +102,7 @@ impl Rules {
             allow_anonymous,
             occupancy,
             redundancy,
+            redundancy_required,
         } = *rules;
         Rules {
             retain: allow_retain,
@@ -111,6 +114,7 @@ impl Rules {
             allow_anonymous,
             occupancy,
             redundancy,
+            redundancy_required,
         }
     }
 }

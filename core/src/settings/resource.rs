@@ -111,6 +111,9 @@ pub struct ChannelRulesSpec {
     pub occupancy: bool,
     /// Copies on further nodes before a message is acknowledged, 0 to 3.
     pub redundancy: u8,
+    /// Whether publishes are refused while the cluster has too few nodes for so many copies; else they are acknowledged
+    /// with as many as there can be.
+    pub redundancy_required: bool,
 }
 
 impl Default for ChannelRulesSpec {
@@ -125,6 +128,7 @@ impl Default for ChannelRulesSpec {
             allow_anonymous: false,
             occupancy: false,
             redundancy: 1,
+            redundancy_required: false,
         }
     }
 }

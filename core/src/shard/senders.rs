@@ -98,6 +98,14 @@ impl Senders {
         }
     }
 
+    /// Publishes without an outcome: by whom, and their counters.
+    pub fn pending(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
+        self.0.iter().flat_map(|(node, sender)| {
+            let pending = sender.outcomes.iter().filter(|(_, outcome)| outcome.is_none());
+            pending.map(|(counter, _)| (*node, *counter))
+        })
+    }
+
     /// Whether nobody but this node has published here.
     pub fn is_only(&self, node: NodeId) -> bool {
         self.0.iter().all(|(sender, _)| *sender == node)

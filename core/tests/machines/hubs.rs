@@ -56,6 +56,7 @@ impl Switches {
             allow_anonymous: self.anonymous,
             occupancy: self.occupancy,
             redundancy: 1,
+            redundancy_required: false,
         };
         let closed = Arc::new(Rules { public: false, ..rules });
         Hub {

@@ -8,6 +8,7 @@ use appsockets_core::{
         event::Event,
         request::{Request, SubscribeInfo},
     },
+    settings::hub::Rules,
 };
 
 use crate::{
@@ -64,6 +65,26 @@ fn the_answer_comes_after_the_position_and_before_the_first_message() {
     let (position, answer) =
         (at(|event| matches!(event, Event::Position(_))), at(|event| matches!(event, Event::Subscribed { .. })));
     assert!(position.is_some() && position < answer);
+    assert_eq!(world.heard(0), ["m"]);
+}
+
+/// The node of these tests is alone, so there is nowhere to keep a copy.
+#[test]
+fn where_copies_are_required_a_lonely_node_acknowledges_nothing() {
+    let hub = |required| {
+        let mut hub = Switches::PLAIN.hub();
+        hub.default_rules = Arc::new(Rules { redundancy_required: required, ..*hub.default_rules });
+        hub
+    };
+    let mut world = connected();
+    world.subscribe(0, "b");
+    world.rest();
+    for (required, outcome) in [(true, Err(ErrorCode::TooFewNodes)), (false, Ok(()))] {
+        world.set_hub(Some(hub(required)));
+        world.publish(0, "b", "m");
+        world.rest();
+        assert_eq!(world.outcomes(0).last().map(|last| last.map(drop)), Some(outcome));
+    }
     assert_eq!(world.heard(0), ["m"]);
 }
 

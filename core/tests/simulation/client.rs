@@ -305,8 +305,9 @@ impl Client {
                 self.in_order(&publish, serial)
             }
             Err(code) => {
-                self.refused += 1;
-                if publish.key.is_some() && code == ErrorCode::TryAgain {
+                // Whether there are too few nodes the world judges.
+                self.refused += u64::from(code != ErrorCode::TooFewNodes);
+                if publish.key.is_some() && matches!(code, ErrorCode::TryAgain | ErrorCode::TooFewNodes) {
                     self.repeats.push(publish);
                 }
                 Ok(())

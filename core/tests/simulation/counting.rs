@@ -23,7 +23,7 @@ use appsockets_core::{
 use crate::world::World;
 
 /// Everything that is counted here, in the order in which it is shown.
-pub const PATHS: [&str; 27] = [
+pub const PATHS: [&str; 28] = [
     "taken up from a seal",
     "seals ignored",
     "kept by the owner into the next view",
@@ -48,6 +48,7 @@ pub const PATHS: [&str; 27] = [
     "keys answered with their first number",
     "nodes told to say everything again",
     "publishes to try again",
+    "publishes refused for want of nodes",
     "gaps told to nodes",
     "idle closes",
     "idle copies that asked",
@@ -323,7 +324,7 @@ impl World {
         shards[(key.point() % shards.len() as u64) as usize].inspect(key)
     }
 
-    fn serves(&self, node: u64, key: &ChannelKey) -> bool {
+    pub fn serves(&self, node: u64, key: &ChannelKey) -> bool {
         self.inspect(node, key).is_some()
     }
 }

@@ -10,7 +10,7 @@ use appsockets_core::{
     },
 };
 
-pub fn hubs(redundancy: u8) -> Vec<Arc<Hub>> {
+pub fn hubs(redundancy: u8, redundancy_required: bool) -> Vec<Arc<Hub>> {
     let rules = Rules {
         retain: true,
         store: false,
@@ -21,6 +21,7 @@ pub fn hubs(redundancy: u8) -> Vec<Arc<Hub>> {
         allow_anonymous: true,
         occupancy: true,
         redundancy,
+        redundancy_required,
     };
     let hub = |id: &str| Hub {
         id: id.into(),

@@ -8,6 +8,7 @@ mod aimed;
 mod carrying;
 mod chance;
 mod client;
+mod copied;
 mod counting;
 mod hubs;
 mod ledger;

@@ -25,6 +25,8 @@ pub struct Plan {
     pub clients: usize,
     pub channels: usize,
     pub redundancy: u8,
+    /// Whether publishes are refused while there are too few nodes for the copies.
+    pub required: bool,
     /// How long an unused channel stays open, in milliseconds. Where that is short, what was in it is gone with it.
     pub close_ms: u64,
     /// The time in which things happen, in milliseconds.
@@ -88,6 +90,8 @@ impl Plan {
             delay_ms: [1, 5, 20, 60][chance.below(4) as usize],
             faults,
             quiet_after_ms: u64::MAX,
+            // Drawn after all else, so that what came before stays as it was.
+            required: chance.per_mille(250),
         }
     }
 }

@@ -8,7 +8,8 @@ const LEAST: [(&str, u64); 7] =
     [("quiet", 0), ("active", 100), ("clients", 1), ("channels", 1), ("nodes", 3), ("workers", 1), ("edges", 0)];
 
 /// What is tried to be simpler at one stroke.
-const SIMPLER: [(&str, u64); 8] = [
+const SIMPLER: [(&str, u64); 9] = [
+    ("required", 0),
     ("crash", 0),
     ("break", 0),
     ("cut", 0),

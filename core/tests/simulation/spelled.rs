@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The names of all that a plan holds besides its seed.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 19] = [
     "aim",
     "mode",
     "nodes",
@@ -15,6 +15,7 @@ pub const NAMES: [&str; 18] = [
     "clients",
     "channels",
     "redundancy",
+    "required",
     "close",
     "active",
     "delay",
@@ -40,6 +41,7 @@ pub fn get(plan: &Plan, name: &str) -> Option<u64> {
         "clients" => plan.clients as u64,
         "channels" => plan.channels as u64,
         "redundancy" => u64::from(plan.redundancy),
+        "required" => u64::from(plan.required),
         "close" => plan.close_ms,
         "active" => plan.active_ms,
         "delay" => plan.delay_ms,
@@ -66,6 +68,7 @@ pub fn with(plan: &Plan, name: &str, value: u64) -> Option<Plan> {
         "clients" => plan.clients = usize::try_from(value).ok()?,
         "channels" => plan.channels = usize::try_from(value).ok()?,
         "redundancy" => plan.redundancy = u8::try_from(value).ok()?,
+        "required" => plan.required = value > 0,
         "close" => plan.close_ms = value,
         "active" => plan.active_ms = value,
         "delay" => plan.delay_ms = value,

@@ -22,6 +22,7 @@ use crate::{
     aimed::Round,
     chance::Chance,
     client::{At, Client},
+    copied::Copied,
     counting::Counting,
     hubs,
     ledger::Ledger,
@@ -56,6 +57,7 @@ pub struct World {
     pub mistakes: Vec<String>,
     pub counts: BTreeMap<&'static str, u64>,
     pub counting: Counting,
+    pub copied: Copied,
     pub config: session::Config,
     pub ids: u64,
     pub trace: bool,
@@ -66,7 +68,7 @@ pub struct World {
 impl World {
     pub fn new(plan: Plan) -> World {
         let mut chance = Chance::new(plan.seed);
-        let hubs = hubs::hubs(plan.redundancy);
+        let hubs = hubs::hubs(plan.redundancy, plan.required);
         let mut world = World {
             now_ms: 10_000,
             net: Net::new(plan.delay_ms),
@@ -82,6 +84,7 @@ impl World {
             mistakes: Vec::new(),
             counts: BTreeMap::new(),
             counting: Counting::default(),
+            copied: Copied::default(),
             config: hubs::session_config(),
             ids: 0,
             trace: false,

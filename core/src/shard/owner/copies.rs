@@ -3,9 +3,11 @@
 use super::Channel;
 use crate::{
     cluster::view::NodeId,
+    code::ErrorCode,
     serial::{Epoch, Serial},
     shard::{
         cx::Cx,
+        keys::Repeat,
         peer::{Say, ToCopy},
     },
 };
@@ -34,6 +36,22 @@ impl Channel {
             nodes.map(|node| known(node).unwrap_or(CopyAt { node, confirmed: None, sent: None, marked: 0 })).collect();
         self.copies.iter_mut().for_each(|copy| (copy.sent, copy.marked) = (None, 0));
         self.send_copies(cx);
+        if self.lacks_nodes() {
+            self.refuse_pending(cx);
+        }
+    }
+
+    /// Whether the view has too few nodes for the copies that the rules require. Nothing new counts then.
+    pub(super) fn lacks_nodes(&self) -> bool {
+        self.rules.redundancy_required && self.copies.len() < usize::from(self.rules.redundancy)
+    }
+
+    /// Whoever waits is told so, rather than to wait for a node that may never come. What has its number keeps it, and
+    /// counts when the nodes are there: a repeat under its key is answered with it.
+    fn refuse_pending(&self, cx: &mut Cx<'_>) {
+        for (sender, counter) in self.state.senders.pending() {
+            self.answer_now(Repeat { sender, counter }, Err(ErrorCode::TooFewNodes), cx);
+        }
     }
 
     /// Whether every copy has the state, and so all that was ever acknowledged.
@@ -123,6 +141,9 @@ impl Channel {
     }
 
     fn confirmed_upto(&self) -> Option<u64> {
+        if self.lacks_nodes() {
+            return None;
+        }
         self.copies.iter().map(|copy| copy.confirmed).try_fold(u64::MAX, |least, confirmed| Some(least.min(confirmed?)))
     }
 

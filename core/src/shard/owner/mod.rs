@@ -14,11 +14,12 @@ use crate::{
     channel::ChannelKey,
     cluster::view::NodeId,
     message::Message,
-    serial::Epoch,
+    serial::{Epoch, Serial},
     settings::hub::Rules,
     shard::{
         Inspection,
         cx::Cx,
+        keys::Repeat,
         owner::{
             copies::CopyAt,
             listen::{Resuming, Waiting},
@@ -42,6 +43,8 @@ pub struct Channel {
     copies: Vec<CopyAt>,
     /// Of the last question to the copies.
     mark: u64,
+    /// Successes of publishes that are told once every copy has the state.
+    untold: Vec<(Repeat, Serial)>,
     listeners: Vec<Listening>,
     /// What became certain since listeners were told.
     accepted: Vec<Arc<Message>>,
@@ -80,6 +83,7 @@ impl Channel {
             unconfirmed: VecDeque::new(),
             copies: Vec::new(),
             mark: 0,
+            untold: Vec::new(),
             listeners: Vec::new(),
             accepted: Vec::new(),
             waiting: Vec::new(),
@@ -112,7 +116,8 @@ impl Channel {
         if rules.occupancy && !self.rules.occupancy {
             self.told = Told::default();
         }
-        let copies_change = rules.redundancy != self.rules.redundancy;
+        let asked = |rules: &Rules| (rules.redundancy, rules.redundancy_required);
+        let copies_change = asked(rules) != asked(&self.rules);
         self.rules = rules.clone();
         self.state.redundancy = rules.redundancy;
         if copies_change {
@@ -175,6 +180,7 @@ impl Channel {
         self.apply_confirmed(cx);
         let accepted = self.accepted.len() as u64;
         if self.is_copied() {
+            std::mem::take(&mut self.untold).into_iter().for_each(|(from, serial)| self.answer(from, Ok(serial), cx));
             self.deliver(cx);
             self.tell_presence(cx);
             self.tell_occupancy(cx);
@@ -190,6 +196,7 @@ impl Channel {
         for listening in self.listeners.iter_mut().filter(|listening| listening.node == peer) {
             (listening.says, listening.hears) = (false, false);
         }
+        self.untold.retain(|(from, _)| from.sender != peer);
         self.waiting.retain(|waiting| waiting.from != peer);
         self.resuming.retain(|resuming| resuming.node != peer);
         if on {
@@ -203,6 +210,7 @@ impl Channel {
         for listening in self.listeners.iter_mut().filter(|listening| listening.node != me) {
             (listening.says, listening.hears) = (false, false);
         }
+        self.untold.retain(|(from, _)| from.sender == me);
         self.waiting.retain(|waiting| waiting.from == me);
         self.resuming.retain(|resuming| resuming.node == me);
         self.place_copies(cx);

@@ -20,6 +20,7 @@ impl Channel {
     /// `uncertain`: it was sent before, and whoever got it then may have accepted it and is not here to tell.
     pub fn publish(&mut self, place: Place, uncertain: bool, what: Submission, cx: &mut Cx<'_>) {
         match self.state.senders.take(place, uncertain) {
+            Turn::Pending if self.lacks_nodes() => self.answer_now(place.into(), Err(ErrorCode::TooFewNodes), cx),
             Turn::Pending | Turn::TooEarly => {}
             Turn::Answered(outcome) => {
                 self.tell_taken(place.into(), cx);
@@ -113,6 +114,7 @@ impl Channel {
             Publish { push: true, .. } if !rules.push => Some(ErrorCode::PushNotAllowed),
             // No push service is connected yet, and a message that silently goes to nobody is worse than a refusal.
             Publish { push: true, .. } => Some(ErrorCode::Unsupported),
+            _ if self.lacks_nodes() => Some(ErrorCode::TooFewNodes),
             _ if self.is_crowded(cx) => Some(ErrorCode::TryAgain),
             _ => None,
         };
@@ -134,7 +136,16 @@ impl Channel {
         self.answer(from, outcome, cx);
     }
 
-    fn answer(&self, from: Repeat, outcome: Result<Serial, ErrorCode>, cx: &mut Cx<'_>) {
+    /// Success waits until every copy has the state: this node may be the only one that is left of those that had it.
+    pub(super) fn answer(&mut self, from: Repeat, outcome: Result<Serial, ErrorCode>, cx: &mut Cx<'_>) {
+        match outcome {
+            Ok(_) if self.lacks_nodes() => self.answer_now(from, Err(ErrorCode::TooFewNodes), cx),
+            Ok(serial) if !self.is_copied() => self.untold.push((from, serial)),
+            outcome => self.answer_now(from, outcome, cx),
+        }
+    }
+
+    pub(super) fn answer_now(&self, from: Repeat, outcome: Result<Serial, ErrorCode>, cx: &mut Cx<'_>) {
         let say = ToRelay::Published { counter: from.counter, outcome };
         cx.say(from.sender, &self.key, Say::Relay(say));
     }

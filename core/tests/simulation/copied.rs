@@ -1,0 +1,77 @@
+//! What copies have confirmed, and whether owners acknowledge only what every copy of their view has.
+
+use std::collections::BTreeMap;
+
+use appsockets_core::{
+    channel::ChannelKey,
+    cluster::view::NodeId,
+    code::ErrorCode,
+    serial::Serial,
+    session::record,
+    shard::{
+        peer::{Body, Confirm, PeerMessage, Say, ToRelay},
+        request::{Effect, Reply},
+    },
+};
+
+use crate::world::World;
+
+/// The best that each node has ever confirmed of each channel.
+#[derive(Debug, Default)]
+pub struct Copied(BTreeMap<(ChannelKey, NodeId), Serial>);
+
+impl Copied {
+    fn confirm(&mut self, key: &ChannelKey, node: NodeId, serial: Serial) {
+        let best = self.0.entry((key.clone(), node)).or_insert(serial);
+        if (best.epoch, best.sequence) < (serial.epoch, serial.sequence) {
+            *best = serial;
+        }
+    }
+
+    /// Numbers go on in a child, so whoever has so many of it has what the parent had.
+    fn has(&self, key: &ChannelKey, node: NodeId, serial: Serial) -> bool {
+        let best = self.0.get(&(key.clone(), node));
+        best.is_some_and(|best| best.epoch >= serial.epoch && best.sequence >= serial.sequence)
+    }
+}
+
+impl World {
+    /// What a shard wants done: a copy confirms, or an owner answers a publish.
+    pub fn watch_copies(&mut self, node: u64, effect: &Effect) {
+        let Some(me) = self.processes.get(&node).map(|process| process.id) else { return };
+        match effect {
+            Effect::Send { message: PeerMessage { body: Body::Channel { key, say }, .. }, .. } => match say {
+                Say::Confirm(Confirm::Copied { serial, .. }) => self.copied.confirm(key, me, *serial),
+                Say::Relay(ToRelay::Published { outcome, .. }) => self.judge_outcome(me, key, *outcome),
+                _ => {}
+            },
+            Effect::Answer { key, reply: Reply::Published(outcome), .. } if self.serves(node, key) => {
+                self.judge_outcome(me, key, *outcome);
+            }
+            _ => {}
+        }
+    }
+
+    fn judge_outcome(&mut self, me: NodeId, key: &ChannelKey, outcome: Result<Serial, ErrorCode>) {
+        let Some(process) = self.processes.get(&me.node) else { return };
+        let Some(view) = process.views.view() else { return };
+        let redundancy = if record::restore_key(key).is_some() { 1 } else { usize::from(self.plan.redundancy) };
+        let mut copies = view.holders(key.point(), 1 + redundancy);
+        copies.retain(|node| *node != me);
+        let required = self.plan.required && record::restore_key(key).is_none();
+        let few = required && copies.len() < redundancy;
+        let mistake = match outcome {
+            Ok(serial) if few => Some(format!("{serial} is acknowledged without the copies that are required")),
+            Ok(serial) => {
+                let lacking = copies.into_iter().find(|copy| !self.copied.has(key, *copy, serial));
+                lacking.map(|copy| format!("{serial} is acknowledged, and {copy:?} has not confirmed it in {view:?}"))
+            }
+            Err(ErrorCode::TooFewNodes) if !few => Some(format!("too few nodes are told in {view:?}")),
+            Err(_) => None,
+        };
+        if outcome == Err(ErrorCode::TooFewNodes) {
+            self.count("publishes refused for want of nodes");
+        }
+        self.note(mistake.map_or(Ok(()), |mistake| Err(format!("{key:?}: {mistake}"))));
+    }
+}
