@@ -28,6 +28,8 @@ mod counting;
 mod hubs;
 #[path = "../tests/simulation/ledger.rs"]
 mod ledger;
+#[path = "../tests/simulation/majority.rs"]
+mod majority;
 #[path = "simulate/many.rs"]
 mod many;
 #[path = "../tests/simulation/net.rs"]

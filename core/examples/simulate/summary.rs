@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use crate::{counting::PATHS, plan::Plan, run::Tally};
 
 /// What goes wrong, in the words of `acts.rs` and `world.rs`.
-const FAULTS: [&str; 9] = [
+const FAULTS: [&str; 10] = [
     "crashes",
+    "majorities lost",
     "links broken",
     "cuts",
     "one-way cuts",

@@ -1,6 +1,6 @@
 //! A view: the members of the cluster at one number, and the ring that follows from them.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -34,10 +34,12 @@ pub struct Member {
 #[serde(into = "Told", try_from = "Told")]
 pub struct View {
     pub cluster: ClusterId,
-    /// 1 for the first view of a cluster.
+    /// 1 for the first view of a cluster that follows no other.
     pub number: u64,
     /// Sorted, each once.
     pub members: Vec<Member>,
+    /// Of the first view of a cluster: the views of a lost one that it follows, oldest first, themselves without such.
+    pub origin: Vec<Arc<View>>,
     /// Every point of every member with its index in `members`, sorted.
     ring: Vec<(u64, u16)>,
     /// How many members have points.
@@ -50,7 +52,14 @@ impl View {
         members.dedup_by_key(|member| member.id);
         let ring = ring(&members);
         let holding = members.iter().filter(|member| member.points > 0).count();
-        View { cluster, number, members, ring, holding }
+        View { cluster, number, members, origin: Vec::new(), ring, holding }
+    }
+
+    /// The first view of a cluster that takes over from a lost one: its numbers go on, so that an epoch that begins in it
+    /// is later than all before.
+    pub fn founding(cluster: ClusterId, members: Vec<Member>, origin: Vec<Arc<View>>) -> View {
+        let number = origin.last().map_or(1, |last| last.number.saturating_add(1));
+        View { origin, ..View::new(cluster, number, members) }
     }
 
     pub fn contains(&self, id: NodeId) -> bool {
@@ -96,33 +105,51 @@ struct Told {
     cluster: ClusterId,
     number: u64,
     members: Vec<Member>,
+    origin: Vec<Bare>,
+}
+
+/// A view of an origin as it travels: it has no origin of its own, so nobody can send one without end.
+#[derive(Serialize, Deserialize)]
+struct Bare {
+    cluster: ClusterId,
+    number: u64,
+    members: Vec<Member>,
 }
 
 /// What all members' points may be together, so that nobody can make a node build a ring without end.
 const POINTS_MAX: usize = 1 << 20;
 
 impl From<View> for Told {
-    fn from(View { cluster, number, members, .. }: View) -> Told {
-        Told { cluster, number, members }
+    fn from(View { cluster, number, members, origin, .. }: View) -> Told {
+        let bare =
+            |view: &Arc<View>| Bare { cluster: view.cluster, number: view.number, members: view.members.clone() };
+        Told { cluster, number, members, origin: origin.iter().map(bare).collect() }
     }
 }
 
 impl TryFrom<Told> for View {
     type Error = &'static str;
 
-    fn try_from(Told { cluster, number, members }: Told) -> Result<View, Self::Error> {
-        let points: usize = members.iter().map(|member| usize::from(member.points)).sum();
-        if points > POINTS_MAX {
-            return Err("a view has more points than a ring may have");
-        }
-        Ok(View::new(cluster, number, members))
+    fn try_from(Told { cluster, number, members, origin }: Told) -> Result<View, Self::Error> {
+        let origin = origin.into_iter().map(|Bare { cluster, number, members }| bounded(cluster, number, members));
+        let origin = origin.map(|view| view.map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+        Ok(View { origin, ..bounded(cluster, number, members)? })
     }
+}
+
+fn bounded(cluster: ClusterId, number: u64, members: Vec<Member>) -> Result<View, &'static str> {
+    let points: usize = members.iter().map(|member| usize::from(member.points)).sum();
+    if points > POINTS_MAX {
+        return Err("a view has more points than a ring may have");
+    }
+    Ok(View::new(cluster, number, members))
 }
 
 /// The ring follows from the rest.
 impl PartialEq for View {
     fn eq(&self, other: &View) -> bool {
-        (self.cluster, self.number, &self.members) == (other.cluster, other.number, &other.members)
+        let parts = |view: &View| (view.cluster, view.number);
+        parts(self) == parts(other) && self.members == other.members && self.origin == other.origin
     }
 }
 
@@ -130,10 +157,13 @@ impl Eq for View {}
 
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let View { cluster, number, members, .. } = self;
+        let View { cluster, number, members, origin, .. } = self;
         write!(f, "View {number} of {}/{}:", cluster.founded_ms, cluster.chance)?;
         for Member { id, points } in members {
             write!(f, " {}.{}*{points}", id.node, id.generation)?;
+        }
+        if let Some(last) = origin.last() {
+            write!(f, " from {} of {}/{}", last.number, last.cluster.founded_ms, last.cluster.chance)?;
         }
         Ok(())
     }

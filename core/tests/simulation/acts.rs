@@ -157,6 +157,16 @@ impl World {
         let Some(node) = self.chance.pick(&living) else { return };
         let Some(other) = self.chance.pick(&living).filter(|other| *other != node) else { return };
         let now_ms = self.now_ms;
+        if faults.majority > 0 && self.chance.per_mille(faults.majority) {
+            self.lose_majority();
+        }
+        if self.is_founded_anew() {
+            if self.chance.per_mille(faults.break_link) {
+                self.count("links broken");
+                self.net.break_link(now_ms, node, other, &mut self.chance);
+            }
+            return;
+        }
         if self.chance.per_mille(faults.crash) && self.may_crash() {
             self.count("crashes");
             return self.crash(node.node);
@@ -190,10 +200,15 @@ impl World {
     }
 
     /// Whether the end of this process leaves a copy of everything.
-    pub fn may_crash(&mut self) -> bool {
+    pub fn may_crash(&self) -> bool {
         if self.plan.mode == Mode::Wild {
             return self.processes.len() > 1;
         }
+        self.is_settled() && self.restart_ms.len() + 2 < self.plan.nodes as usize
+    }
+
+    /// Everything is in its place, nobody leaves, and nobody is about to be a member without knowing.
+    pub fn is_settled(&self) -> bool {
         let newest = self.processes.values().max_by_key(|process| process.view_number());
         let living = self.living();
         let settled = newest.is_some_and(|process| {
@@ -205,7 +220,7 @@ impl World {
             all_live && all_joined && process.views.settled() == process.view_number()
         });
         let leaving = self.processes.values().any(|process| process.leaving);
-        settled && !leaving && self.restart_ms.len() + 2 < self.plan.nodes as usize
+        settled && !leaving
     }
 
     fn cut(&mut self) {

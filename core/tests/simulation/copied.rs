@@ -16,13 +16,17 @@ use appsockets_core::{
 
 use crate::world::World;
 
-/// The best that each node has ever confirmed of each channel.
 #[derive(Debug, Default)]
-pub struct Copied(BTreeMap<(ChannelKey, NodeId), Serial>);
+pub struct Copied {
+    /// The best that each node has ever confirmed of each channel.
+    best: BTreeMap<(ChannelKey, NodeId), Serial>,
+    /// There were too few nodes in some view. An outcome is remembered, and told again when it is asked for again.
+    were_few: bool,
+}
 
 impl Copied {
     fn confirm(&mut self, key: &ChannelKey, node: NodeId, serial: Serial) {
-        let best = self.0.entry((key.clone(), node)).or_insert(serial);
+        let best = self.best.entry((key.clone(), node)).or_insert(serial);
         if (best.epoch, best.sequence) < (serial.epoch, serial.sequence) {
             *best = serial;
         }
@@ -30,7 +34,7 @@ impl Copied {
 
     /// Numbers go on in a child, so whoever has so many of it has what the parent had.
     fn has(&self, key: &ChannelKey, node: NodeId, serial: Serial) -> bool {
-        let best = self.0.get(&(key.clone(), node));
+        let best = self.best.get(&(key.clone(), node));
         best.is_some_and(|best| best.epoch >= serial.epoch && best.sequence >= serial.sequence)
     }
 }
@@ -54,19 +58,22 @@ impl World {
 
     fn judge_outcome(&mut self, me: NodeId, key: &ChannelKey, outcome: Result<Serial, ErrorCode>) {
         let Some(process) = self.processes.get(&me.node) else { return };
-        let Some(view) = process.views.view() else { return };
+        let shard = &process.shards[(key.point() % process.shards.len() as u64) as usize];
+        // The views may be a step ahead of the shards.
+        let Some(view) = process.views.view().filter(|view| view.number == shard.view_number()) else { return };
         let redundancy = if record::restore_key(key).is_some() { 1 } else { usize::from(self.plan.redundancy) };
         let mut copies = view.holders(key.point(), 1 + redundancy);
         copies.retain(|node| *node != me);
         let required = self.plan.required && record::restore_key(key).is_none();
         let few = required && copies.len() < redundancy;
+        self.copied.were_few |= few;
         let mistake = match outcome {
             Ok(serial) if few => Some(format!("{serial} is acknowledged without the copies that are required")),
             Ok(serial) => {
                 let lacking = copies.into_iter().find(|copy| !self.copied.has(key, *copy, serial));
                 lacking.map(|copy| format!("{serial} is acknowledged, and {copy:?} has not confirmed it in {view:?}"))
             }
-            Err(ErrorCode::TooFewNodes) if !few => Some(format!("too few nodes are told in {view:?}")),
+            Err(ErrorCode::TooFewNodes) if !self.copied.were_few => Some(format!("too few nodes are told in {view:?}")),
             Err(_) => None,
         };
         if outcome == Err(ErrorCode::TooFewNodes) {

@@ -12,6 +12,7 @@ mod copied;
 mod counting;
 mod hubs;
 mod ledger;
+mod majority;
 mod net;
 mod plan;
 mod process;

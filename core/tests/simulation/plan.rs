@@ -47,6 +47,8 @@ pub struct Faults {
     pub pause: u64,
     pub suspect: u64,
     pub leave: u64,
+    /// More than half of the members end at once, and of each channel somebody is left who has it.
+    pub majority: u64,
 }
 
 impl Plan {
@@ -73,9 +75,10 @@ impl Plan {
                 pause: rate(&mut chance, 8),
                 suspect: rate(&mut chance, 10),
                 leave: rate(&mut chance, 8),
+                majority: 0,
             },
         };
-        Plan {
+        let mut plan = Plan {
             seed,
             mode,
             aim: None,
@@ -92,6 +95,10 @@ impl Plan {
             quiet_after_ms: u64::MAX,
             // Drawn after all else, so that what came before stays as it was.
             required: chance.per_mille(250),
+        };
+        if mode != Mode::Planned && chance.per_mille(300) {
+            plan.faults.majority = chance.between(3, 12);
         }
+        plan
     }
 }

@@ -8,7 +8,7 @@ const LEAST: [(&str, u64); 7] =
     [("quiet", 0), ("active", 100), ("clients", 1), ("channels", 1), ("nodes", 3), ("workers", 1), ("edges", 0)];
 
 /// What is tried to be simpler at one stroke.
-const SIMPLER: [(&str, u64); 9] = [
+const SIMPLER: [(&str, u64); 10] = [
     ("required", 0),
     ("crash", 0),
     ("break", 0),
@@ -16,6 +16,7 @@ const SIMPLER: [(&str, u64); 9] = [
     ("pause", 0),
     ("suspect", 0),
     ("leave", 0),
+    ("majority", 0),
     ("delay", 1),
     ("close", 60_000),
 ];

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The names of all that a plan holds besides its seed.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 20] = [
     "aim",
     "mode",
     "nodes",
@@ -25,6 +25,7 @@ pub const NAMES: [&str; 19] = [
     "pause",
     "suspect",
     "leave",
+    "majority",
     "quiet",
 ];
 
@@ -51,6 +52,7 @@ pub fn get(plan: &Plan, name: &str) -> Option<u64> {
         "pause" => plan.faults.pause,
         "suspect" => plan.faults.suspect,
         "leave" => plan.faults.leave,
+        "majority" => plan.faults.majority,
         "quiet" => plan.quiet_after_ms,
         _ => return None,
     })
@@ -78,6 +80,7 @@ pub fn with(plan: &Plan, name: &str, value: u64) -> Option<Plan> {
         "pause" => plan.faults.pause = value,
         "suspect" => plan.faults.suspect = value,
         "leave" => plan.faults.leave = value,
+        "majority" => plan.faults.majority = value,
         "quiet" => plan.quiet_after_ms = value,
         _ => return None,
     }

@@ -62,6 +62,8 @@ pub struct World {
     pub ids: u64,
     pub trace: bool,
     pub round: Round,
+    /// A majority was lost, and its cluster is not in its place again.
+    pub founding_anew: bool,
     pub(crate) meter: SharedBucket,
 }
 
@@ -89,6 +91,7 @@ impl World {
             ids: 0,
             trace: false,
             round: Round::default(),
+            founding_anew: false,
             meter: SharedBucket::default(),
             chance: Chance::new(chance.number()),
             plan,

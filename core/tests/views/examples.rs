@@ -37,9 +37,13 @@ fn view(number: u64, nodes: &[u64]) -> Arc<View> {
     Arc::new(View::new(CLUSTER, number, members))
 }
 
-fn is(view: &Arc<View>, open: &[&Arc<View>]) -> Message {
+fn told(view: &Arc<View>, open: &[&Arc<View>]) -> Told {
     let open: Vec<Arc<View>> = open.iter().map(|view| (*view).clone()).collect();
-    Message::Is(Told { view: view.clone(), open, settled: 0, gone: Vec::new() })
+    Told { view: view.clone(), open, settled: 0, gone: Vec::new() }
+}
+
+fn is(view: &Arc<View>, open: &[&Arc<View>]) -> Message {
+    Message::Is(told(view, open))
 }
 
 /// What the machine does when it hears that.
@@ -209,11 +213,57 @@ fn an_edge_node_learns_views_and_never_votes() {
     let (mut views, first) = (machine(9, 1, false), view(1, &[1, 2]));
     views.tick(at(5_000), &mut Vec::new());
     views.link_up(at(5_000), id(1), &mut Vec::new());
-    hears(&mut views, 1, Message::NoView);
+    hears(&mut views, 1, Message::NoView(None));
     let ask = |number| Message::Ask { number, ballot: Ballot { round: 1, by: id(1) } };
-    assert_eq!(hears(&mut views, 1, ask(1)), [send(1, Message::NoView)]);
+    assert_eq!(hears(&mut views, 1, ask(1)), [send(1, Message::NoView(None))]);
     hears(&mut views, 1, is(&first, &[]));
     assert_eq!(hears(&mut views, 1, ask(2)), [send(1, is(&first, &[]))]);
+}
+
+/// Of five nodes three are certainly gone, and two of them are there again. A founding needs three.
+#[test]
+fn a_cluster_that_is_founded_anew_takes_over_from_the_lost_one() {
+    let (first, second) = (view(1, &[1, 2, 3, 4, 5]), view(2, &[1, 2, 3, 4, 5]));
+    let mut views = member(&first, &[2, 3, 4, 5]);
+    hears(&mut views, 2, is(&second, &[&first]));
+    (3..=5).for_each(|node| views.link_down(at(2), id(node), &mut Vec::new()));
+    let mut effects = Vec::new();
+    (3..=5).for_each(|node| views.gone(at(2), id(node), &mut effects));
+    assert!(views.is_lost() && !views.is_between());
+    let restarted = NodeId { node: 3, generation: 2 };
+    views.link_up(at(3), restarted, &mut effects);
+    views.receive(at(3), restarted, Message::NoView(None), &mut effects);
+    assert!(views.is_between() && views.view().is_none());
+    // The other that is left has not told yet that it takes part; it is waited for.
+    hears(&mut views, 2, is(&second, &[&first]));
+    hears(&mut views, 2, Message::NoView(Some(told(&second, &[&first]))));
+    effects.clear();
+    views.tick(at(3), &mut effects);
+    let ballot = Ballot { round: 1, by: id(1) };
+    let promise = Message::Promise { number: 1, ballot, accepted: None };
+    let accepted = Message::Accepted { number: 1, ballot };
+    for message in [promise, accepted] {
+        hears(&mut views, 2, message.clone());
+        effects.clear();
+        views.receive(at(3), restarted, message, &mut effects);
+    }
+    let founded = views.view().cloned().expect("three of five found a cluster");
+    assert_eq!((founded.number, views.settled()), (3, 0));
+    assert!(
+        founded.cluster > first.cluster && founded.members.iter().map(|member| member.id).eq([id(1), id(2), restarted])
+    );
+    let install = Effect::Install { view: founded.clone(), open: vec![first, second.clone()] };
+    assert!(effects.contains(&install), "{effects:?}");
+
+    // One of the five that was out of reach comes with what it has; one of another cluster begins again.
+    let mut late = member(&second, &[2, 9]);
+    hears(&mut late, 9, is(&founded, &[&second]));
+    assert_eq!(late.view(), Some(&founded));
+    let other = ClusterId { founded_ms: 4_000, chance: 0 };
+    let members = (1..=3).map(|node| Member { id: id(node), points: 8 }).collect();
+    let mut stranger = member(&Arc::new(View::new(other, 1, members)), &[2, 3, 9]);
+    (2..=3).for_each(|node| stranger.gone(at(2), id(node), &mut Vec::new()));
+    assert_eq!(hears(&mut stranger, 9, is(&founded, &[&second])).last(), Some(&Effect::Dissolve));
 }
 
 /// Any message, with small numbers so that some make nearly sense.
@@ -226,8 +276,9 @@ fn any_message(chance: &mut Chance) -> Message {
     let cluster = ClusterId { founded_ms: 4_999 + small(), chance: 1 };
     let members = nodes.iter().map(|node| Member { id: id(*node), points: 1 }).collect();
     let view = Arc::new(View::new(cluster, number, members));
-    match chance.within(0, 9) {
-        0 => Message::NoView,
+    match chance.within(0, 10) {
+        0 => Message::NoView(None),
+        8 => Message::NoView(Some(Told { view: view.clone(), open: vec![view], settled: number, gone: Vec::new() })),
         1 => {
             let (settled, gone) = (chance.next(), vec![id(1), id(9)]);
             Message::Is(Told { view: view.clone(), open: vec![view], settled, gone })
@@ -251,7 +302,7 @@ fn nonsense_changes_no_view() {
             let from = chance.within(0, 5);
             let message = any_message(&mut chance);
             // What others say of themselves is believed; the rest must not bring about a view.
-            if !matches!(message, Message::Is(_)) {
+            if !matches!(message, Message::Is(_) | Message::NoView(Some(_))) {
                 hears(&mut views, from, message);
                 assert_eq!(views.view(), Some(&first), "seed {seed}");
             }

@@ -14,6 +14,8 @@ pub type Place = Option<(ClusterId, u64)>;
 struct Record {
     place: Place,
     settled: u64,
+    /// The clusters of the views that it knows, by number.
+    chain: BTreeMap<u64, ClusterId>,
     on: BTreeSet<NodeId>,
     /// Peers that were told the current place on the current link.
     announced: BTreeSet<NodeId>,
@@ -48,7 +50,7 @@ impl Judge {
     pub fn hears(&mut self, id: NodeId, from: NodeId, message: &Message) {
         let record = self.records.entry(id).or_default();
         match message {
-            Message::NoView => drop(record.heard.insert(from, None)),
+            Message::NoView(_) => drop(record.heard.insert(from, None)),
             Message::Is(told) => drop(record.heard.insert(from, Some((told.view.cluster, told.view.number)))),
             _ => {}
         }
@@ -99,10 +101,27 @@ impl Judge {
         check(stray.is_none(), || format!("{id:?} has a session without a link: {stray:?}"))
     }
 
+    /// A node may leave its view only if more than half of the members are dead.
+    fn retires(&mut self, id: NodeId, from: Place) -> Verdict {
+        let view = from.and_then(|place| self.views.get(&place));
+        let dead = |view: &View| view.members.iter().filter(|member| self.dead.contains(&member.id)).count();
+        let lost = view.is_some_and(|view| 2 * dead(view) > view.members.len());
+        let record = self.records.entry(id).or_default();
+        check(lost && record.place == from && record.on.is_empty(), || format!("{id:?} leaves {from:?}"))?;
+        record.place = None;
+        record.announced.clear();
+        Ok(())
+    }
+
     fn sends(&mut self, id: NodeId, to: NodeId, message: &Message) -> Verdict {
+        if let Message::NoView(Some(past)) = message
+            && self.place(id).is_some()
+        {
+            self.retires(id, Some((past.view.cluster, past.view.number)))?;
+        }
         let record = self.records.entry(id).or_default();
         let place = match message {
-            Message::NoView => None,
+            Message::NoView(_) => None,
             Message::Is(Told { view, gone, .. }) => {
                 let lives = gone.iter().find(|gone| !self.dead.contains(gone));
                 check(lives.is_none(), || format!("{id:?} says that {lives:?} is gone"))?;
@@ -121,25 +140,33 @@ impl Judge {
         }
         let record = self.records.entry(id).or_default();
         check(record.on.is_empty(), || format!("{id:?} installs with sessions on"))?;
-        let goes_up = record.place.is_none_or(|(cluster, number)| cluster == view.cluster && number < view.number);
+        // Whoever has no link tells nobody that it leaves a lost view.
+        let follows = |(cluster, number): (ClusterId, u64)| {
+            open.iter().any(|before| before.cluster == cluster && before.number >= number)
+        };
+        let goes_up = record.place.is_none_or(|(cluster, number)| {
+            cluster == view.cluster && number < view.number || cluster != view.cluster && follows((cluster, number))
+        });
         check(goes_up, || format!("{id:?} goes from {:?} to {view:?}", record.place))?;
         record.place = Some((view.cluster, view.number));
         record.announced.clear();
-        let numbers: Vec<u64> = open.iter().map(|open| open.number).collect();
-        check(self.is_chain(view, &numbers), || format!("{id:?} installs {view:?} after {numbers:?}"))
+        record.chain.extend(open.iter().chain(&[view]).map(|view| (view.number, view.cluster)));
+        check(self.is_chain(view, open), || format!("{id:?} installs {view:?} after {open:?}"))
     }
 
     /// The views before this one are all there, from a settled one to the last.
-    fn is_chain(&self, view: &View, numbers: &[u64]) -> bool {
-        let Some(first) = numbers.first().copied() else { return view.number == 1 };
-        let begins = first == 1 || self.is_served(view.cluster, first) || self.is_served(view.cluster, view.number);
-        begins && numbers.iter().copied().eq(first..view.number)
+    fn is_chain(&self, view: &View, open: &[&View]) -> bool {
+        let Some(first) = open.first() else { return view.number == 1 };
+        let served = |view: &View| self.is_served(view.cluster, view.number);
+        let begins = first.number == 1 || served(first) || served(view);
+        begins && open.iter().map(|open| open.number).eq(first.number..view.number)
     }
 
     /// A view is the only one of its number, and had its votes when it was first seen.
     fn is_decided(&mut self, by: NodeId, view: &View) -> Verdict {
         if let Some(known) = self.views.get(&(view.cluster, view.number)) {
-            return check(known == view, || format!("two views of one number: {known:?} and {view:?}"));
+            // Within another's origin a view is told without its own.
+            return check(known.members == view.members, || format!("two views of one number: {known:?} and {view:?}"));
         }
         check(self.has_votes(by, view), || format!("{by:?} installs {view:?} without votes"))?;
         self.views.insert((view.cluster, view.number), view.clone());
@@ -148,9 +175,12 @@ impl Judge {
 
     fn has_votes(&self, by: NodeId, view: &View) -> bool {
         let before = self.views.get(&(view.cluster, view.number - 1));
+        // All foundings are one decision, whatever number the view goes on with.
+        let begins = view.origin.last().map_or(1, |last| last.number + 1);
+        let decides = if before.is_none() && begins == view.number { 1 } else { view.number };
         let none = BTreeSet::new();
         let ballots = self.votes.iter().filter(|((cluster, number, ballot), _)| {
-            *number == view.number && ballot.by == by && *cluster == before.map(|view| view.cluster)
+            *number == decides && ballot.by == by && *cluster == before.map(|view| view.cluster)
         });
         ballots.map(|(_, votes)| votes).chain([&none]).any(|votes| match before {
             None => votes.iter().chain([&by]).map(|id| id.node).collect::<BTreeSet<_>>().len() > self.expected / 2,
@@ -175,6 +205,7 @@ impl Judge {
         check(number > record.settled, || format!("{id:?} settles {number} after {}", record.settled))?;
         record.settled = number;
         let Some((cluster, at)) = record.place else { return Err(format!("{id:?} settles {number} without a view")) };
+        let cluster = record.chain.get(&number).copied().unwrap_or(cluster);
         check(number <= at && self.is_served(cluster, number), || {
             format!("{id:?} at {at} settles {number}, not served")
         })

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 /// Rises whenever a type that travels changes.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// What came is no message of this protocol. The link that brought it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,14 +77,16 @@ mod tests {
 
     fn view() -> Arc<View> {
         let members = vec![Member { id: ID, points: 128 }, Member { id: NodeId { node: 1, generation: 2 }, points: 0 }];
-        Arc::new(View::new(ClusterId { founded_ms: 7, chance: 9 }, 5, members))
+        let lost = View::new(ClusterId { founded_ms: 6, chance: 9 }, 4, members.clone());
+        Arc::new(View::founding(ClusterId { founded_ms: 7, chance: 9 }, members, vec![Arc::new(lost)]))
     }
 
     fn of_views() -> Vec<Message> {
         let ballot = Ballot { round: 4, by: ID };
         let told = Told { view: view(), open: vec![view()], settled: 4, gone: vec![ID] };
         vec![
-            Message::NoView,
+            Message::NoView(None),
+            Message::NoView(Some(told.clone())),
             Message::Is(told),
             Message::Ask { number: 6, ballot },
             Message::Promise { number: 6, ballot, accepted: Some(Vote { ballot, view: view() }) },

@@ -26,8 +26,8 @@ impl Views {
         while !self.dissolved {
             let before = self.place();
             self.surroundings.refresh(now.mono_ms, self.view().cloned().as_deref(), &self.links);
-            if self.gives_up(now) {
-                return self.dissolve(effects);
+            if self.gives_up() {
+                self.retire(effects);
             }
             self.count(now, effects);
             self.propose(now, effects);
@@ -149,9 +149,12 @@ impl Views {
     fn decided(&mut self, view: Arc<View>, effects: &mut Vec<Effect>) {
         let told = match &self.standing {
             Some(standing) => standing.next(view),
-            None => Told { view, open: Vec::new(), settled: 0, gone: Vec::new() },
+            None => {
+                let settled = self.inheritance().map_or(0, |lost| lost.settled);
+                Told { settled: settled.min(view.number - 1), view, open: Vec::new(), gone: Vec::new() }
+            }
         };
-        self.install(told, effects);
+        if self.past.is_some() { self.told_between(told, effects) } else { self.install(told, effects) }
     }
 
     fn say_to_voters(&self, message: &Message, effects: &mut Vec<Effect>) {
@@ -196,8 +199,11 @@ impl Views {
 
     /// Whether such a view may be decided now.
     fn may_follow(&self, view: &View) -> bool {
-        let of_cluster = self.view().is_none_or(|ours| ours.cluster == view.cluster);
-        of_cluster && view.number == self.next_number() && !view.members.is_empty()
+        let fits = match self.view() {
+            Some(ours) => ours.cluster == view.cluster && view.number == self.next_number() && view.origin.is_empty(),
+            None => view.number == view.origin.last().map_or(0, |last| last.number).saturating_add(1),
+        };
+        fits && !view.members.is_empty()
     }
 
     fn is_wanted(&self, now: Now) -> bool {
@@ -227,11 +233,15 @@ impl Views {
             return Some(View::new(view.cluster, self.next_number(), members));
         }
         let founders = self.founders(&promises.keys().copied().collect());
-        let members = founders.into_iter().map(|id| Member { id, points: self.config.points }).collect();
+        let origin = self.inheritance().map_or_else(Vec::new, |lost| lost.origin());
+        let lost = origin.last().map(|last| last.cluster);
+        let stays = |id: &NodeId| lost.is_none_or(|lost| !self.comes_from_elsewhere(*id, lost));
+        let members = founders.into_iter().filter(stays).map(|id| Member { id, points: self.config.points }).collect();
         // The round tells two foundings of this node apart, should the first have come to nothing.
         let chance = self.config.chance.wrapping_add(ballot.round);
-        let cluster = ClusterId { founded_ms: now.unix_ms, chance };
-        Some(View::new(cluster, 1, members))
+        // What follows a cluster is younger, whatever the clocks say.
+        let founded_ms = lost.map_or(0, |lost| lost.founded_ms.saturating_add(1)).max(now.unix_ms);
+        Some(View::founding(ClusterId { founded_ms, chance }, members, origin))
     }
 
     fn facts(&self, now: Now, view: &View) -> Facts<'_> {
@@ -256,22 +266,15 @@ impl Views {
         before.filter(|peer| self.may_vote(*peer) && !self.is_gone(*peer)).count() as u64
     }
 
-    /// A node whose view can have no successor makes room for a founding. A member may hold the last copy of something,
-    /// so it waits until the founding can follow at once.
-    fn gives_up(&mut self, now: Now) -> bool {
+    /// A node whose view can have no successor makes room for a founding. As a member it goes on in the view, as far as
+    /// that is possible without the others, until the founding can follow at once.
+    fn gives_up(&self) -> bool {
         let place = self.place();
-        let helps = || {
-            let together =
-                self.links.at(None).chain(self.links.at(place)).filter(|peer| !self.surroundings.is_edge(*peer));
-            1 + together.count() >= self.founders_needed()
-        };
+        let founds = |peer: &NodeId| !self.surroundings.is_edge(*peer) && !self.is_gone(*peer);
+        let together = self.links.at(None).chain(self.links.at(place)).filter(founds);
+        let helps = 1 + together.count() >= self.founders_needed();
         let outsider = self.view().is_some_and(|view| !view.contains(self.config.me));
-        if !self.is_lost() || !(outsider || helps()) {
-            self.lost_since_ms = None;
-            return false;
-        }
-        let since_ms = *self.lost_since_ms.get_or_insert(now.mono_ms);
-        since_ms.saturating_add(self.config.unreachable_ms) <= now.mono_ms
+        self.is_lost() && (outsider || helps)
     }
 
     fn next_due_ms(&self, now: Now) -> Option<u64> {
@@ -281,7 +284,6 @@ impl Views {
             self.proposer.next_ms(delay_ms),
             self.surroundings.apart.next_ms(now.mono_ms, ms),
             self.surroundings.silent.next_ms(now.mono_ms, ms),
-            self.lost_since_ms.map(|since_ms| since_ms.saturating_add(ms)),
         ];
         dues.into_iter().flatten().min()
     }

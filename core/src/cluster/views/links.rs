@@ -19,6 +19,8 @@ struct Link {
     /// What the peer last said on this link; `None` before it said anything.
     place: Option<Place>,
     session: bool,
+    /// It stands at a view that can have no successor.
+    lost: bool,
 }
 
 impl Links {
@@ -57,10 +59,21 @@ impl Links {
     /// Notes where the peer stands. If that is not where this node stands, their session ends.
     pub fn says(&mut self, peer: NodeId, place: Place, ours: Place, effects: &mut Vec<Effect>) {
         let Some(link) = self.0.get_mut(&peer) else { return };
-        link.place = Some(place);
+        (link.place, link.lost) = (Some(place), false);
         if place != ours && std::mem::take(&mut link.session) {
             effects.push(Effect::Session { peer, on: false });
         }
+    }
+
+    /// The peer stands at a view that can have no successor.
+    pub fn note_lost(&mut self, peer: NodeId) {
+        if let Some(link) = self.0.get_mut(&peer) {
+            link.lost = true;
+        }
+    }
+
+    pub fn lost(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.0.iter().filter(|(_, link)| link.lost).map(|(peer, _)| *peer)
     }
 
     /// Begins the session; `false` if it was on, or the peer stands elsewhere.

@@ -58,7 +58,8 @@ pub struct Vote {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     pub view: Arc<View>,
-    /// The views from the last settled one to the one before `view`, which is always there; oldest first.
+    /// The views from the last settled one to the one before `view`, which is always there; oldest first. Some may be of
+    /// the cluster that this one follows.
     pub open: Vec<Arc<View>>,
     /// The last settled view; 0 if none is.
     pub settled: u64,
@@ -71,8 +72,8 @@ pub struct Told {
 /// to be decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
-    /// The sender knows no view.
-    NoView,
+    /// The sender knows no view; or it has left one whose cluster has lost a majority for ever, and this is where it stood.
+    NoView(Option<Told>),
     /// The sender has this view.
     Is(Told),
     /// Promise to take part in no lower ballot, and say what you accepted.

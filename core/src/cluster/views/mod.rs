@@ -9,20 +9,21 @@
 //! nodes that stand at the same view of the same cluster.
 //!
 //! The first view is decided in the same way among core nodes that know none. They may be more than were expected, so
-//! two clusters can come to be; where they meet, the younger begins again. So does a cluster that has lost a majority
-//! for ever, because nobody alive can know whether the dead have decided another view.
+//! two clusters can come to be; where they meet, the younger begins again. A cluster that has lost a majority for ever is
+//! founded anew by the nodes that are left together with others, and takes over what they have (`past.rs`).
 
 mod acceptor;
 mod deciding;
 mod gone;
 mod links;
 pub mod message;
+mod past;
 mod proposer;
 mod standing;
 mod surroundings;
 mod wanted;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     cluster::{
@@ -31,6 +32,7 @@ use crate::{
             acceptor::Acceptor,
             links::{Links, Place},
             message::{Config, Effect, Known, Message, Told},
+            past::no_view,
             proposer::Proposer,
             standing::{Standing, is_sound},
             surroundings::Surroundings,
@@ -44,12 +46,14 @@ use crate::{
 pub struct Views {
     config: Config,
     standing: Option<Standing>,
+    /// Where it stood in a cluster that has lost a majority for ever, until another is founded.
+    past: Option<Standing>,
+    /// The same of linked peers.
+    pasts: BTreeMap<NodeId, Told>,
     links: Links,
     surroundings: Surroundings,
     acceptor: Acceptor,
     proposer: Proposer,
-    /// Since when this node could as well begin again.
-    lost_since_ms: Option<u64>,
     dissolved: bool,
     next_ms: Option<u64>,
 }
@@ -61,11 +65,12 @@ impl Views {
         Views {
             config,
             standing: None,
+            past: None,
+            pasts: BTreeMap::new(),
             links: Links::default(),
             surroundings: Surroundings::new(config.me),
             acceptor: Acceptor::default(),
             proposer: Proposer::default(),
-            lost_since_ms: None,
             dissolved: false,
             next_ms: Some(now.mono_ms),
         }
@@ -79,6 +84,7 @@ impl Views {
         }
         self.surroundings.gone.met(peer);
         self.links.down(peer, effects);
+        self.pasts.remove(&peer);
         self.links.up(peer);
         effects.push(Effect::Send { to: peer, message: self.announcement() });
         self.stir(now, effects);
@@ -86,6 +92,7 @@ impl Views {
 
     pub fn link_down(&mut self, now: Now, peer: NodeId, effects: &mut Vec<Effect>) {
         self.links.down(peer, effects);
+        self.pasts.remove(&peer);
         self.stir(now, effects);
     }
 
@@ -95,7 +102,7 @@ impl Views {
             return;
         }
         match message {
-            Message::NoView => self.links.says(from, None, self.place(), effects),
+            Message::NoView(past) => self.viewless(from, past, effects),
             Message::Is(told) => self.told(from, told, effects),
             Message::Served { number } => self.peer_served(from, number, effects),
             Message::Settled { number } if self.is_with(from, number) => self.settle(number, effects),
@@ -172,8 +179,10 @@ impl Views {
     }
 
     fn announcement(&self) -> Message {
-        let told = self.standing.as_ref().map(|standing| standing.told(|id| self.is_gone(id)));
-        told.map_or(Message::NoView, Message::Is)
+        match &self.standing {
+            Some(standing) => Message::Is(standing.told(|id| self.is_gone(id))),
+            None => no_view(self.past.as_ref(), |id| self.is_gone(id)),
+        }
     }
 
     /// A peer says where it stands.
@@ -182,16 +191,17 @@ impl Views {
             return;
         }
         let (cluster, number) = (told.view.cluster, told.view.number);
-        for id in told.gone.iter().filter(|id| told.view.contains(**id)) {
-            self.surroundings.gone.add(*id);
-        }
+        self.note_gone(&told);
+        self.pasts.remove(&from);
         self.links.says(from, Some((cluster, number)), self.place(), effects);
         let has_future = !self.has_no_future(&told.view);
         match &mut self.standing {
+            None if has_future && self.past.is_some() => self.told_between(told, effects),
             None if has_future => self.install(told, effects),
-            // Nodes that know no view can found a cluster; one that can decide nothing any more must not stop them.
-            None => {}
-            Some(standing) if standing.view.cluster != cluster => self.meet(&told.view, effects),
+            // Nodes that know no view can found a cluster; one that can decide nothing any more stops them only until it
+            // has had the time to take part.
+            None => self.links.note_lost(from),
+            Some(standing) if standing.view.cluster != cluster => self.meet(told, effects),
             Some(standing) if standing.view.number < number => self.install(told, effects),
             Some(standing) => {
                 standing.learn(&told.open);
@@ -201,10 +211,24 @@ impl Views {
         }
     }
 
-    /// Of two clusters the younger begins again, unless the older can decide nothing any more.
-    fn meet(&mut self, theirs: &View, effects: &mut Vec<Effect>) {
-        let Some(ours) = self.view() else { return };
-        if !self.has_no_future(theirs) && (theirs.cluster < ours.cluster || self.is_lost()) {
+    fn note_gone(&mut self, told: &Told) {
+        for id in told.gone.iter().filter(|id| told.view.contains(**id)) {
+            self.surroundings.gone.add(*id);
+        }
+    }
+
+    /// Of two clusters the younger begins again, unless the older can decide nothing any more; but one that follows from
+    /// the other is joined as it is.
+    fn meet(&mut self, told: Told, effects: &mut Vec<Effect>) {
+        let Some(standing) = &self.standing else { return };
+        let (ours, theirs) = (&standing.view, &told.view);
+        let follows = Standing::new(told.clone()).is_continued_by(&standing.told(|_| false));
+        if follows || self.has_no_future(theirs) {
+            return;
+        }
+        if standing.is_continued_by(&told) {
+            self.install(told, effects);
+        } else if theirs.cluster < ours.cluster || self.is_lost() {
             self.dissolve(effects);
         }
     }
@@ -213,19 +237,23 @@ impl Views {
         self.links.end_sessions(effects);
         effects.push(Effect::Dissolve);
         self.dissolved = true;
-        self.links = Links::default();
+        (self.links, self.past, self.pasts) = (Links::default(), None, BTreeMap::new());
         self.next_ms = None;
     }
 
     /// Goes to that view and says so on all links, before anything else is said on them.
     fn install(&mut self, told: Told, effects: &mut Vec<Effect>) {
         self.links.end_sessions(effects);
-        let settled = self.settled();
-        match &mut self.standing {
-            Some(standing) => standing.advance(&told),
-            None => self.standing = Some(Standing::new(told)),
-        }
-        let Some(standing) = &self.standing else { return };
+        let before = self.standing.take().or(self.past.take());
+        let settled = before.as_ref().map_or(0, |standing| standing.settled);
+        let standing = match before {
+            Some(mut standing) => {
+                standing.advance(&told);
+                standing
+            }
+            None => Standing::new(told),
+        };
+        let standing = self.standing.insert(standing);
         (self.acceptor, self.proposer) = (Acceptor::default(), Proposer::default());
         effects.push(Effect::Install { view: standing.view.clone(), open: standing.open() });
         if standing.settled > settled {

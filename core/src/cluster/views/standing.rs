@@ -27,6 +27,7 @@ impl Standing {
     pub fn new(told: Told) -> Standing {
         let Told { view, open, settled, gone: _ } = told;
         let mut standing = Standing { view, settled: 0, open: BTreeMap::new(), served: BTreeSet::new() };
+        standing.learn_origin();
         standing.learn(&open);
         standing.settle(settled);
         standing
@@ -68,8 +69,14 @@ impl Standing {
         let before = std::mem::replace(&mut self.view, told.view.clone());
         self.open.insert(before.number, before);
         self.served.clear();
+        self.learn_origin();
         self.learn(&told.open);
         self.settle(told.settled);
+    }
+
+    fn learn_origin(&mut self) {
+        let view = self.view.clone();
+        self.learn(&view.origin);
     }
 
     /// Takes what a node of the same cluster knows of the views before this node's.
@@ -110,7 +117,9 @@ impl Standing {
 
 /// Whether such views can exist together.
 pub fn is_sound(told: &Told) -> bool {
-    let View { cluster, number, members, .. } = &*told.view;
-    let is_before = |open: &Arc<View>| open.cluster == *cluster && open.number < *number && !open.members.is_empty();
-    *number > 0 && told.settled <= *number && !members.is_empty() && told.open.iter().all(is_before)
+    let View { cluster, number, members, origin, .. } = &*told.view;
+    // A cluster that follows another is younger.
+    let is_before = |open: &Arc<View>| open.cluster <= *cluster && open.number < *number && !open.members.is_empty();
+    let mut before = told.open.iter().chain(origin);
+    *number > 0 && told.settled <= *number && !members.is_empty() && before.all(is_before)
 }

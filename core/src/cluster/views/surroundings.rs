@@ -21,7 +21,7 @@ pub struct Surroundings {
     /// Living core nodes of which one can't reach the other.
     pub apart: Since<Pair>,
     /// Members that neither gossip speaks of nor a link reaches. While no view is known: living core nodes that have
-    /// not said whether they know one.
+    /// not said whether they know one, or stand at a lost one and may still take part in a founding.
     pub silent: Since<NodeId>,
 }
 
@@ -82,7 +82,8 @@ impl Surroundings {
     fn unheard_nodes(&self, links: &Links) -> BTreeSet<NodeId> {
         let lives = |known: &&Known| known.alive && known.core && !self.gone.is_gone(known.id);
         let others = self.known.values().filter(lives).map(|known| known.id).filter(|id| *id != self.me);
-        others.filter(|id| !links.has_spoken(*id)).collect()
+        let lost = links.lost().filter(|id| !self.is_edge(*id) && !self.gone.is_gone(*id));
+        others.filter(|id| !links.has_spoken(*id)).chain(lost).collect()
     }
 
     fn pairs_apart(&self, links: &Links) -> BTreeSet<Pair> {

@@ -463,7 +463,9 @@ impl Driver {
         let given = self.left_in.is_some_and(|number| self.views.settled() >= number);
         let heirs = |known: &Known| known.core && known.alive && !known.leaving && known.id != self.me;
         let nobody = !self.nodes.known(now.mono_ms).iter().any(heirs);
-        if self.local.leaving.load(Ordering::Relaxed) && (given || nobody || self.views.view().is_none()) {
+        // One whose cluster is founded anew has still something to give.
+        let nothing = self.views.view().is_none() && !self.views.is_between();
+        if self.local.leaving.load(Ordering::Relaxed) && (given || nobody || nothing) {
             for done in self.leaving.drain(..) {
                 // Who no longer waits needs no answer.
                 let _ = done.send(());
