@@ -26,6 +26,8 @@ mod copied;
 mod counting;
 #[path = "../tests/simulation/hubs.rs"]
 mod hubs;
+#[path = "../tests/simulation/leaves.rs"]
+mod leaves;
 #[path = "../tests/simulation/ledger.rs"]
 mod ledger;
 #[path = "../tests/simulation/majority.rs"]

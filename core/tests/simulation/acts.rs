@@ -128,6 +128,7 @@ impl World {
         let Some(publishing) = self.clients[client].repeats.pop() else { return };
         let req_id = self.clients[client].next_req_id();
         self.count("publishes repeated by clients");
+        self.ledger.repeat(publishing.id);
         self.send(client, req_id, Publishing { order: None, ..publishing });
     }
 

@@ -30,6 +30,7 @@ impl World {
     pub(crate) fn carry_out_shard(&mut self, node: u64, _index: usize, effect: Effect, work: &mut VecDeque<Work>) {
         self.watch(node, &effect);
         self.watch_copies(node, &effect);
+        self.watch_leaves(node, &effect);
         match effect {
             Effect::Send { to, message } => {
                 if self.trace {

@@ -14,7 +14,10 @@ use appsockets_core::{
     session::event::{Event, Failure, Member, Position, PresenceChange},
 };
 
-use crate::ledger::{Id, Ledger};
+use crate::{
+    leaves::Leave,
+    ledger::{Id, Ledger},
+};
 
 /// Where a client's session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +37,8 @@ pub struct Run {
     /// What it has without a hole up to there, by number.
     pub content: BTreeMap<u64, Id>,
     pub present: BTreeMap<Arc<str>, Member>,
+    /// Everything that was heard of it, in whichever epoch, since the client subscribed for the first time.
+    pub heard: BTreeMap<Id, Serial>,
     pub has_list: bool,
     pub occupancy: Option<u64>,
     /// The connection that is told of it has begun it.
@@ -68,8 +73,8 @@ pub struct Client {
     pub gaps: u64,
     pub new_epochs: u64,
     pub uncertain: u64,
-    /// Ids of sessions that this client saw leave, with the channel.
-    pub leaves: Vec<(Arc<str>, Arc<str>, u64)>,
+    /// What this client saw of those who left.
+    pub leaves: Vec<Leave>,
     /// When its last connection broke, and what it had heard for a while by then.
     pub broke_ms: u64,
     steady: Vec<Arc<str>>,
@@ -215,6 +220,9 @@ impl Client {
         }
         run.position = next;
         run.content.insert(next.sequence, id);
+        if let Some(before) = run.heard.insert(id, next).filter(|_| !ledger.was_repeated(id)) {
+            return Err(format!("{channel}: {id} was published once, and is heard as {before} and as {next}"));
+        }
         Ok(())
     }
 
@@ -235,6 +243,7 @@ impl Client {
             position: serial,
             content: BTreeMap::new(),
             present: BTreeMap::new(),
+            heard: BTreeMap::new(),
             has_list: false,
             occupancy: None,
             live: false,
@@ -272,6 +281,7 @@ impl Client {
         members: &[Member],
         ledger: &Ledger,
     ) -> Result<(), String> {
+        let key = self.key(channel);
         let Some(run) = self.runs.get_mut(channel).filter(|run| run.live) else {
             return Err(format!("{channel}: presence before a position"));
         };
@@ -289,7 +299,7 @@ impl Client {
                 return Err(format!("{channel}: {change:?} of {id} does not fit what the client knew"));
             }
             if change == PresenceChange::Leave {
-                self.leaves.push((channel.clone(), id.clone(), ledger.now_ms));
+                self.leaves.push(Leave { key: key.clone(), id: id.clone(), at_ms: ledger.now_ms });
             }
         }
         Ok(())

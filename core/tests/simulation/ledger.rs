@@ -1,6 +1,6 @@
 //! What was numbered and acknowledged in all channels of all nodes, and what follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use appsockets_core::{
     channel::ChannelKey,
@@ -30,6 +30,8 @@ pub struct Ledger {
     numbers: BTreeMap<(ChannelKey, Epoch, u64), Id>,
     lines: BTreeMap<(ChannelKey, Epoch), Line>,
     pub acked: Vec<Acked>,
+    /// What clients have published again.
+    repeated: BTreeSet<Id>,
     pub heard: u64,
     pub now_ms: u64,
 }
@@ -77,6 +79,16 @@ impl Ledger {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A client publishes the same again.
+    pub fn repeat(&mut self, id: Id) {
+        self.repeated.insert(id);
+    }
+
+    /// If not, nobody may hear it twice: a node that asks again may not make two of it.
+    pub fn was_repeated(&self, id: Id) -> bool {
+        self.repeated.contains(&id)
     }
 
     pub fn ack(&mut self, key: &ChannelKey, id: Id, serial: Serial) -> Result<(), String> {

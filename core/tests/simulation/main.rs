@@ -11,6 +11,7 @@ mod client;
 mod copied;
 mod counting;
 mod hubs;
+mod leaves;
 mod ledger;
 mod majority;
 mod net;
@@ -50,6 +51,20 @@ fn clients_get_what_they_may_rely_on() {
     }
     let missed: Vec<_> = PATHS.iter().filter(|path| !met.contains(*path)).collect();
     assert!(PATHS.len() - missed.len() >= PATHS_MET, "never met: {missed:?}");
+}
+
+/// Seeds that found something, with what they found.
+const FOUND: [(u64, &str); 1] = [(
+    5_014_807,
+    "the judge took a leave for false that was said before the connection broke, since it came over a slow link after that",
+)];
+
+#[test]
+fn seeds_that_found_something_find_nothing_any_more() {
+    for (seed, found) in FOUND {
+        let outcome = run::run(&Plan::of(seed), false);
+        assert!(outcome.is_ok(), "seed {seed}, which found that {found}: {outcome:?}");
+    }
 }
 
 /// The same, with what goes wrong aimed at the moments that matter.

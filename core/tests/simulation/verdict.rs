@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write, sync::Arc};
 
 use appsockets_core::{channel::ChannelKey, shard::Inspection};
 
-use crate::{ledger::id_of, plan::Mode, process::RESTORE_MS, world::World};
+use crate::{ledger::id_of, plan::Mode, world::World};
 
 impl World {
     pub fn keys(&self) -> Vec<ChannelKey> {
@@ -62,23 +62,6 @@ impl World {
             self.judge_restores()?;
         }
         self.judge_promises()
-    }
-
-    /// Who was restored in time has not left.
-    fn judge_restores(&self) -> Result<(), String> {
-        let restores = self.clients.iter().flat_map(|client| &client.restores);
-        let in_time = restores.filter(|restore| restore.at_ms < restore.broke_ms + RESTORE_MS - 300);
-        for restore in in_time {
-            let leaves = self.clients.iter().flat_map(|client| &client.leaves);
-            let false_leave = |(channel, id, at_ms): &&(Arc<str>, Arc<str>, u64)| {
-                let within = (restore.broke_ms..restore.at_ms).contains(at_ms);
-                *id == restore.id && within && restore.channels.contains(channel)
-            };
-            if let Some((channel, id, at_ms)) = leaves.into_iter().find(false_leave) {
-                return Err(format!("{channel}: {id} was seen to leave at {at_ms}, and was restored: {restore:?}"));
-            }
-        }
-        Ok(())
     }
 
     /// What the mode of the run promises.
