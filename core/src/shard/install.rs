@@ -43,7 +43,7 @@ impl Shard {
         let since = if certain { self.takeup.since } else { 0 };
         self.takeup.since = if lost { view.number } else { since };
         (self.view, self.open) = (Some(view), open);
-        for key in self.keys(|_| true) {
+        for key in self.keys(|_, _| true) {
             self.step_into(now, &key, &step, effects);
         }
         self.hear_own(now, effects);
@@ -60,12 +60,9 @@ impl Shard {
         } else {
             self.sessions.remove(&peer);
         }
-        let (me, alive) = (self.config.me(), self.alive.clone());
-        for key in self.keys(|slot| slot.has_part()) {
-            let owner = self.view.as_ref().and_then(|view| view.owner(key.point()));
-            if owner != Some(me) && owner != Some(peer) {
-                continue;
-            }
+        let (view, alive) = (self.view.clone(), self.alive.clone());
+        let is_owner = |key: &ChannelKey| view.as_ref().and_then(|view| view.owner(key.point())) == Some(peer);
+        for key in self.keys(|key, slot| slot.concerns(peer) || slot.asks_another() && is_owner(key)) {
             self.with(now, &key, effects, |slot, cx| {
                 if let Role::Owner(channel) = &mut slot.role {
                     channel.session(peer, on, cx);
@@ -74,7 +71,7 @@ impl Shard {
                 if let Role::Waiting(waiting) = &mut slot.role {
                     waiting.forget(peer);
                 }
-                if let Some(relay) = slot.relay.as_mut().filter(|_| on && owner == Some(peer)) {
+                if let Some(relay) = slot.relay.as_mut().filter(|_| on && is_owner(&key)) {
                     relay.begin_session(&key, peer, cx);
                 }
             });
@@ -88,7 +85,7 @@ impl Shard {
     pub fn set_alive(&mut self, now: Now, alive: impl IntoIterator<Item = NodeId>, effects: &mut Vec<Effect>) {
         self.alive = alive.into_iter().chain([self.config.me()]).collect();
         let alive = self.alive.clone();
-        for key in self.keys(|slot| matches!(slot.role, Role::Owner(_))) {
+        for key in self.keys(|_, slot| matches!(slot.role, Role::Owner(_))) {
             self.with(now, &key, effects, |slot, cx| {
                 if let Role::Owner(channel) = &mut slot.role {
                     channel.lost(|node| alive.contains(&node), cx);
@@ -172,10 +169,18 @@ impl Shard {
 }
 
 impl Slot {
-    /// Whether a session with another node can concern this channel.
-    fn has_part(&self) -> bool {
-        let relays = self.relay.as_ref().is_some_and(|relay| !relay.is_empty());
-        relays || matches!(self.role, Role::Owner(_) | Role::Waiting(_))
+    /// Whether what this node owns of the channel, or is to own, changes with a session with that node.
+    fn concerns(&self, node: NodeId) -> bool {
+        match &self.role {
+            Role::Owner(channel) => channel.concerns(node),
+            Role::Waiting(_) => true,
+            Role::None | Role::Kept(_) => false,
+        }
+    }
+
+    /// Whether this node wants something of the channel's owner.
+    fn asks_another(&self) -> bool {
+        self.relay.as_ref().is_some_and(|relay| !relay.is_empty())
     }
 }
 
@@ -185,5 +190,88 @@ impl Waiting {
         self.held.retain(|(from, _)| *from != node);
         self.dropped.remove(&node);
         self.fetching.take_if(|from| *from == node);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::{
+        channel::ChannelKey,
+        cluster::view::{ClusterId, Member, NodeId, View},
+        fanout::Subscriber,
+        session::event,
+        settings::{
+            hub::{Hub, Rules},
+            resource::HubSpec,
+        },
+        shard::{
+            Config, Shard,
+            history::HistoryBounds,
+            peer::{Body, Part, PeerMessage, Say, SayAll, ToOwner},
+            request::{Ask, Listener, Request, Subscribe, Token},
+        },
+        time::Now,
+    };
+
+    const NOW: Now = Now { mono_ms: 5, unix_ms: 5 };
+    const ME: NodeId = NodeId { node: 1, generation: 1 };
+    const OTHER: NodeId = NodeId { node: 2, generation: 1 };
+
+    /// A shard that owns many channels without copies, all heard by a session of its own node.
+    fn owner() -> (Shard, Vec<ChannelKey>) {
+        let mut shard = Shard::new(Config {
+            node: ME.node,
+            generation: ME.generation,
+            index: 0,
+            count: 1,
+            seed: 1,
+            history: HistoryBounds { messages_max: 1, bytes_max: 1, unseen_max: 1 },
+            retain_ms: 1,
+            close_ms: 1_000,
+            occupancy_ms: 1_000,
+            hold_ms: 1_000,
+            restore_ms: 1_000,
+            waiting_max: 10,
+            held_max: 10,
+            channels_max: 10_000,
+        });
+        let spec = HubSpec { default_public: true, allow_anonymous: true, ..HubSpec::default() };
+        let mut hub = Hub::with_spec("shop", &spec);
+        hub.default_rules = Arc::new(Rules { redundancy: 0, ..*hub.default_rules });
+        shard.set_hub(NOW, Arc::new(hub), &mut Vec::new());
+        let members = [ME, OTHER].map(|id| Member { id, points: 64 }).to_vec();
+        let view = View::new(ClusterId { founded_ms: 1, chance: 1 }, 1, members);
+        let keys = (0..4_000).map(|number| ChannelKey::new("shop", number.to_string()));
+        let keys: Vec<_> = keys.filter(|key| view.owner(key.point()) == Some(ME)).collect();
+        shard.install(NOW, Arc::new(view), Vec::new(), &mut Vec::new());
+        for key in &keys {
+            let token = Token { subscriber: Subscriber { slot: 0, generation: 0 }, number: 1 };
+            let member = event::Member { session_id: "s".into(), identity: None, since_ms: 1 };
+            let ask = Ask::Subscribe(Subscribe { token, member, attachment: 1, recover: None });
+            let from = Listener { node: ME.node, worker: 0 };
+            shard.handle(NOW, Request { from, key: key.clone(), ask }, &mut Vec::new());
+        }
+        shard.end_turn(NOW, &mut Vec::new());
+        (shard, keys)
+    }
+
+    #[test]
+    fn a_session_of_nodes_costs_what_the_other_node_hears() {
+        let (mut shard, keys) = owner();
+        assert!(keys.len() > 1_000 && shard.len() == keys.len() && shard.touched.is_empty());
+        let mut effects = Vec::new();
+        shard.session(NOW, OTHER, true, &mut effects);
+        let listen = ToOwner::Listen { position: None, presence: 0, subscribers: 1, members: Vec::new() };
+        let heard = Body::Channel { key: keys[0].clone(), say: Say::Owner(listen) };
+        let all = Body::All { from: Part { index: 0, count: 1 }, say: SayAll::Listened };
+        for body in [heard, all] {
+            shard.receive(NOW, OTHER, PeerMessage { view: 1, body }, &mut effects);
+        }
+        assert_eq!(shard.touched, [keys[0].clone()]);
+        shard.end_turn(NOW, &mut effects);
+        shard.session(NOW, OTHER, false, &mut effects);
+        assert_eq!(shard.touched, [keys[0].clone()]);
     }
 }

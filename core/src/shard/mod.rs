@@ -274,8 +274,8 @@ impl Shard {
         (&mut self.slots, &mut self.touched, cx)
     }
 
-    fn keys(&self, which: impl Fn(&Slot) -> bool) -> Vec<ChannelKey> {
-        self.slots.iter().filter(|(_, slot)| which(slot)).map(|(key, _)| key.clone()).collect()
+    fn keys(&self, which: impl Fn(&ChannelKey, &Slot) -> bool) -> Vec<ChannelKey> {
+        self.slots.iter().filter(|(key, slot)| which(key, slot)).map(|(key, _)| key.clone()).collect()
     }
 }
 

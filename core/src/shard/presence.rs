@@ -103,6 +103,11 @@ impl Members {
         ids.iter().for_each(|id| self.remove(id));
     }
 
+    /// Whether a session is present by way of that node.
+    pub fn any_at(&self, node: NodeId) -> bool {
+        self.present.values().any(|attached| attached.node == node)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.present.is_empty()
     }

@@ -54,6 +54,10 @@ impl Channel {
         }
     }
 
+    pub(super) fn is_copied_at(&self, node: NodeId) -> bool {
+        self.copies.iter().any(|copy| copy.node == node)
+    }
+
     /// Whether every copy has the state, and so all that was ever acknowledged.
     pub fn is_copied(&self) -> bool {
         self.copies.iter().all(|copy| copy.confirmed.is_some())

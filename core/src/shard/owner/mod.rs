@@ -191,6 +191,23 @@ impl Channel {
         accepted
     }
 
+    /// Whether the node hears the channel, or somebody is present by way of it.
+    pub fn is_heard_at(&self, node: NodeId) -> bool {
+        let present = || self.state.members.as_ref().is_some_and(|members| members.any_at(node));
+        self.listeners.iter().any(|listening| listening.node == node) || present()
+    }
+
+    /// Whether anything changes here with a session with that node.
+    pub fn concerns(&self, node: NodeId) -> bool {
+        let asks = || {
+            self.waiting.iter().any(|waiting| waiting.from == node)
+                || self.resuming.iter().any(|resuming| resuming.node == node)
+                || self.untold.iter().any(|(from, _)| from.sender == node)
+        };
+        let kept = || self.state.session.as_ref().is_some_and(|session| session.node == Some(node));
+        self.is_copied_at(node) || self.is_heard_at(node) || asks() || kept()
+    }
+
     /// The session with a node ended or began: it says anew what it wants.
     pub fn session(&mut self, peer: NodeId, on: bool, cx: &mut Cx<'_>) {
         for listening in self.listeners.iter_mut().filter(|listening| listening.node == peer) {
