@@ -17,6 +17,9 @@ pub enum Aim {
     Pair,
     /// An owner does not reach a copy, other links break, and then it ends.
     LastWord,
+    /// An owner of a channel without copies does not reach a slow edge node, and ends: what that has published is heard, and
+    /// not answered. The next owner waits for members only, so the repeats come when the others have said where they stand.
+    LostAnswer,
     /// Two views pass while the node hears nothing that is an owner after both, and not before.
     Skip,
     /// One false death after the other, with slow nodes and broken links.
@@ -27,10 +30,11 @@ pub enum Aim {
     Stale,
 }
 
-pub const ALL: [(&str, Aim); 7] = [
+pub const ALL: [(&str, Aim); 8] = [
     ("alone", Aim::Alone),
     ("pair", Aim::Pair),
     ("last-word", Aim::LastWord),
+    ("lost-answer", Aim::LostAnswer),
     ("skip", Aim::Skip),
     ("flurry", Aim::Flurry),
     ("seals", Aim::Seals),
@@ -55,11 +59,15 @@ impl Plan {
             aim: Some(aim),
             mode: Mode::OneAtATime,
             nodes: if aim == Aim::Stale { 7 } else { 5 },
-            edges: chance.below(2),
+            edges: chance.below(2).max(u64::from(aim == Aim::LostAnswer)),
             workers: 1,
             clients: chance.between(4, 7) as usize,
             channels: chance.between(1, 3) as usize,
-            redundancy: if aim == Aim::Flurry { chance.between(1, 2) as u8 } else { 1 },
+            redundancy: match aim {
+                Aim::Flurry => chance.between(1, 2) as u8,
+                Aim::LostAnswer => 0,
+                _ => 1,
+            },
             close_ms: 60_000,
             active_ms: 4_000,
             delay_ms: [1, 5, 20][chance.below(3) as usize],
@@ -107,7 +115,7 @@ impl World {
         let steps: [(u64, u64); 4] = match aim {
             Aim::Alone => [(0, 0), (600, 1_400), (0, 0), (300, 700)],
             Aim::Pair => [(0, 0), (900, 1_800), (0, 0), (400, 900)],
-            Aim::LastWord => [(0, 0), (10, 60), (150, 330), (1_200, 2_000)],
+            Aim::LastWord | Aim::LostAnswer => [(0, 0), (10, 60), (150, 330), (1_200, 2_000)],
             Aim::Skip => [(0, 60), (60, 150), (80, 200), (600, 1_200)],
             Aim::Flurry => [(0, 0), (40, 160), (40, 160), (60, 700)],
             Aim::Stale => [(0, 0), (150, 500), (0, 0), (600, 1_200)],
@@ -141,11 +149,16 @@ impl World {
                 self.cut_since.clear();
             }
             (Aim::LastWord, 1) => drop(self.net.cuts.insert((nodes[0].node, nodes[1].node))),
+            (Aim::LostAnswer, 1) => {
+                let edge = self.plan.nodes;
+                self.net.slow = [(edge, 80)].into();
+                self.net.cuts.insert((nodes[0].node, edge));
+            }
             (Aim::LastWord, 2) => {
                 nodes[2..].iter().for_each(|node| self.net.break_link(now_ms, nodes[0], *node, &mut self.chance));
             }
             // Its answers are late by then, and what it was told just before is nowhere else.
-            (Aim::LastWord, 3) if self.may_crash() => self.crash(nodes[0].node),
+            (Aim::LastWord | Aim::LostAnswer, 3) if self.may_crash() => self.crash(nodes[0].node),
             (Aim::Skip, 1) => self.suspect(nodes[0], 500),
             (Aim::Skip, 2) => self.suspect(nodes[3], 500),
             (Aim::Stale, 1) => {
