@@ -38,7 +38,7 @@ pub enum Turn {
     Answered(Result<Serial, ErrorCode>),
     /// One before it has not come yet.
     TooEarly,
-    /// Nothing is known of the sender.
+    /// Nobody is here to tell whether it was accepted before.
     Stranger,
 }
 
@@ -46,13 +46,14 @@ impl Senders {
     /// `repeated`: it was sent before, to an owner that is gone with what it knew.
     pub fn take(&mut self, place: Place, repeated: bool) -> Turn {
         let Place { sender, counter, after, oldest } = place;
+        let doubt = repeated.then_some(Err(ErrorCode::TryAgain));
+        let turn = if repeated { Turn::Stranger } else { Turn::Next };
         let Some(known) = self.find(sender) else {
             if after != 0 {
                 return Turn::TooEarly;
             }
-            let outcome = if repeated { Some(Err(ErrorCode::TryAgain)) } else { None };
-            self.0.push((sender, Sender { last: counter, outcomes: VecDeque::from([(counter, outcome)]) }));
-            return if repeated { Turn::Stranger } else { Turn::Next };
+            self.0.push((sender, Sender { last: counter, outcomes: VecDeque::from([(counter, doubt)]) }));
+            return turn;
         };
         while known.outcomes.front().is_some_and(|(counter, outcome)| *counter < oldest && outcome.is_some()) {
             known.outcomes.pop_front();
@@ -69,9 +70,10 @@ impl Senders {
         if after > known.last {
             return Turn::TooEarly;
         }
+        // Each of several repeats may have been accepted, not only the first that comes.
         known.last = counter;
-        known.outcomes.push_back((counter, None));
-        Turn::Next
+        known.outcomes.push_back((counter, doubt));
+        turn
     }
 
     /// A publish has its outcome.

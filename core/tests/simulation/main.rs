@@ -67,6 +67,12 @@ fn seeds_that_found_something_find_nothing_any_more() {
     }
 }
 
+/// It found that of several repeats that a lost owner may have accepted only the first was doubted.
+#[test]
+fn each_repeat_of_a_node_is_doubted_when_the_owner_is_lost() {
+    run::run(&Plan::aimed(aimed::Aim::LostAnswer, 4), false).expect("nothing is heard twice");
+}
+
 /// The same, with what goes wrong aimed at the moments that matter.
 #[test]
 fn moments_that_matter_change_nothing() {
