@@ -54,10 +54,13 @@ fn clients_get_what_they_may_rely_on() {
 }
 
 /// Seeds that found something, with what they found.
-const FOUND: [(u64, &str); 1] = [(
-    5_014_807,
-    "the judge took a leave for false that was said before the connection broke, since it came over a slow link after that",
-)];
+const FOUND: [(u64, &str); 2] = [
+    (
+        5_014_807,
+        "the judge took a leave for false that was said before the connection broke, since it came over a slow link",
+    ),
+    (100_828, "two nodes that had just begun founded a cluster before they heard of the one that was left of theirs"),
+];
 
 #[test]
 fn seeds_that_found_something_find_nothing_any_more() {

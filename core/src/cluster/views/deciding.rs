@@ -29,6 +29,7 @@ impl Views {
             if self.gives_up() {
                 self.retire(effects);
             }
+            self.note_enough(now);
             self.count(now, effects);
             self.propose(now, effects);
             if self.place() == before {
@@ -215,9 +216,22 @@ impl Views {
 
     /// Enough nodes know no view, and no other lives that may know one; but who says nothing is waited for only so long.
     fn may_found(&self, now: Now) -> bool {
-        let enough = 1 + self.links.at(None).filter(|peer| self.may_vote(*peer)).count() >= self.founders_needed();
         let silent = &self.surroundings.silent;
-        enough && silent.longer_than(now.mono_ms, self.config.unreachable_ms).eq(silent.all())
+        self.founds_at_ms().is_some_and(|at_ms| at_ms <= now.mono_ms)
+            && silent.longer_than(now.mono_ms, self.config.unreachable_ms).eq(silent.all())
+    }
+
+    /// Nodes that have just begun give others a moment to be heard of: one of them may have the last copy of something. One
+    /// that expects no other waits for nobody.
+    fn founds_at_ms(&self) -> Option<u64> {
+        let pause_ms = if self.founders_needed() > 1 { self.config.retry_ms } else { 0 };
+        self.enough_since_ms.map(|since_ms| since_ms.saturating_add(pause_ms))
+    }
+
+    fn note_enough(&mut self, now: Now) {
+        let others = || self.links.at(None).filter(|peer| self.may_vote(*peer)).count();
+        let enough = self.standing.is_none() && 1 + others() >= self.founders_needed();
+        self.enough_since_ms = enough.then(|| self.enough_since_ms.unwrap_or(now.mono_ms));
     }
 
     /// An accepted founding whose founders have died since. Every founding names another cluster, so nothing is decided
@@ -284,6 +298,7 @@ impl Views {
             self.proposer.next_ms(delay_ms),
             self.surroundings.apart.next_ms(now.mono_ms, ms),
             self.surroundings.silent.next_ms(now.mono_ms, ms),
+            self.founds_at_ms().filter(|at_ms| *at_ms > now.mono_ms),
         ];
         dues.into_iter().flatten().min()
     }

@@ -55,6 +55,8 @@ pub struct Views {
     acceptor: Acceptor,
     proposer: Proposer,
     dissolved: bool,
+    /// Since when there are enough nodes without a view for a founding.
+    enough_since_ms: Option<u64>,
     next_ms: Option<u64>,
 }
 
@@ -72,6 +74,7 @@ impl Views {
             acceptor: Acceptor::default(),
             proposer: Proposer::default(),
             dissolved: false,
+            enough_since_ms: None,
             next_ms: Some(now.mono_ms),
         }
     }
