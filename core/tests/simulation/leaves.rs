@@ -25,10 +25,11 @@ impl World {
     /// What an owner says of those who have left.
     pub fn watch_leaves(&mut self, node: u64, effect: &Effect) {
         let (key, notice) = match effect {
-            Effect::Send { message: PeerMessage { body: Body::Channel { key, say }, .. }, .. } => match say {
-                Say::Relay(ToRelay::Notice { notice, .. }) => (key, notice),
-                _ => return,
-            },
+            Effect::Send {
+                message:
+                    PeerMessage { body: Body::Channel { key, say: Say::Relay(ToRelay::Notice { notice, .. }) }, .. },
+                ..
+            } => (key, notice),
             Effect::Notify { key, notice, .. } if self.serves(node, key) => (key, notice),
             _ => return,
         };
