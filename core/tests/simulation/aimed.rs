@@ -69,7 +69,8 @@ impl Plan {
                 _ => 1,
             },
             close_ms: 60_000,
-            active_ms: 4_000,
+            // What it aims at is rare, and needs more rounds.
+            active_ms: if aim == Aim::Stale { 10_000 } else { 4_000 },
             delay_ms: [1, 5, 20][chance.below(3) as usize],
             faults: Faults::default(),
             ..Plan::of(seed)
