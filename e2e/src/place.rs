@@ -191,6 +191,14 @@ impl Place {
         matches!(self, Place::Machine { .. }).then(|| Link(format!("e2e-{number}")))
     }
 
+    /// The way from one pod to another on a machine, by their addresses, that can be shut while all others stay open;
+    /// None: there is no means.
+    pub fn way(&self, machine: &str, from: &str, to: &str) -> Option<Way> {
+        let number = machine.strip_prefix('n').filter(|_| matches!(self, Place::Machine { .. }))?;
+        let into = (number != "1").then(|| format!("--net=/run/netns/e2e-{number}"));
+        Some(Way { into, rule: ["FORWARD", "-s", from, "-d", to, "-j", "DROP"].map(str::to_owned).to_vec() })
+    }
+
     /// The log of what the API server was asked to write, where it keeps one.
     pub fn audit_log(&self) -> Option<PathBuf> {
         match self {
@@ -210,6 +218,33 @@ impl Link {
 
     pub fn join(&self) -> anyhow::Result<()> {
         run("ip", &["link", "set", &self.0, "up"])
+    }
+}
+
+/// What leads from one pod to another.
+pub struct Way {
+    /// Of the machine that it leads to, unless that is this one.
+    into: Option<String>,
+    rule: Vec<String>,
+}
+
+impl Way {
+    pub fn shut(&self) -> anyhow::Result<()> {
+        self.rule("-I")
+    }
+
+    pub fn open(&self) -> anyhow::Result<()> {
+        self.rule("-D")
+    }
+
+    fn rule(&self, what: &str) -> anyhow::Result<()> {
+        let mut line: Vec<_> = self.into.iter().map(String::as_str).collect();
+        line.extend(["iptables", "-w", what]);
+        line.extend(self.rule.iter().map(String::as_str));
+        match self.into {
+            Some(_) => run("nsenter", &line),
+            None => run(line[0], &line[1..]),
+        }
     }
 }
 

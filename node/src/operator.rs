@@ -41,6 +41,8 @@ const ITEMS_MAX: usize = 1_000_000;
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
 /// Hubs that are named as withheld, at most.
 const WITHHELD_MAX: usize = 100;
+/// Nodes that are named as serving the same, at most.
+const ALIKE_MAX: usize = 1000;
 /// Sessions that are to go are told so within this time.
 const SHED_SPREAD_MS_MAX: u32 = 600_000;
 /// How often the files of the certificates are looked at.
@@ -204,12 +206,16 @@ impl Service {
         let PushStamp { term, sequence } = stamp.unwrap_or(PushStamp { term: 0, sequence: 0 });
         let me = self.shared.cluster.as_ref().map_or(NodeId { node: 0, generation: 0 }, |cluster| cluster.me);
         let status = self.shared.cluster.as_ref().map(|cluster| cluster.status());
+        let serving = self.shared.settings.current().revision.to_string();
+        let nodes = status.iter().flat_map(|status| &status.nodes);
+        let alike = nodes.filter(|node| node.linked && node.revision == serving).map(|node| node.id.node);
         let view = status.as_ref().and_then(|status| Some(status.view.as_ref()?.number)).unwrap_or(0);
         Held {
             term,
             sequence,
             handed: handed.to_string(),
-            serving: self.shared.settings.current().revision.to_string(),
+            alike: alike.take(ALIKE_MAX).collect(),
+            serving,
             node: me.node,
             generation: me.generation,
             version: env!("CARGO_PKG_VERSION").to_owned(),

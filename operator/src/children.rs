@@ -91,6 +91,14 @@ impl Role {
         }
     }
 
+    /// What its nodes count from, so that none has the number of another node.
+    pub fn numbers_from(self) -> u64 {
+        match self {
+            Role::Core => 0,
+            Role::Edge => 1 << 32,
+        }
+    }
+
     /// That of a pod's node.
     pub fn of(pod: &Pod) -> Role {
         match pod.labels().get(ROLE_LABEL) {

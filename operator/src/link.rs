@@ -16,6 +16,8 @@ use appsockets_proto::configuration::{
     configuration_client::ConfigurationClient,
 };
 use futures_util::stream;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -28,6 +30,7 @@ use crate::{
     events::{Events, Note},
     lease::Lease,
     metrics::Metrics,
+    pods,
     resolve::Wanted,
     rollout::Load,
     status,
@@ -43,6 +46,8 @@ const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 /// For how long a node may not be reached before that is said.
 const GRACE: Duration = Duration::from_secs(10);
+/// How old what a node says of others may be.
+const HEARSAY_MAX: Duration = Duration::from_secs(5);
 /// Resources in a part of a push.
 const PART: usize = 1000;
 
@@ -73,6 +78,8 @@ pub struct Report {
     pub load: Option<(Instant, Load)>,
     /// Which keys it has.
     pub keys: Option<String>,
+    /// The numbers of nodes that say to it that they serve the same.
+    pub alike: BTreeSet<u64>,
 }
 
 impl Links {
@@ -100,13 +107,19 @@ impl Links {
         self.sheds.lock().unwrap_or_else(PoisonError::into_inner).remove(pod_uid)
     }
 
-    /// It changes at every heartbeat, so nobody is woken by it.
+    /// It changes at every heartbeat, so nobody is woken by most of it.
     fn note(&self, pod_uid: &str, held: &Held) {
-        let load = Load { sessions: held.sessions, view: held.view, settled: held.settled };
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        let report = reports.entry(pod_uid.to_owned()).or_default();
-        report.load = Some((Instant::now(), load));
-        report.keys = Some(held.keys.clone());
+        if reports.entry(pod_uid.to_owned()).or_default().note(held) {
+            self.changed.send();
+        }
+    }
+
+    /// What is known of nodes that are live, by their pods. One that can't be reached serves what another one serves
+    /// to which it says so.
+    pub fn nodes(&self, pods: &[Arc<Pod>]) -> Vec<status::Node> {
+        let report = |pod: &Arc<Pod>| self.report(&pod.uid().unwrap_or_default());
+        nodes(&pods.iter().map(|pod| (&**pod, report(pod))).collect::<Vec<_>>())
     }
 
     fn tell(&self, pod_uid: &str, change: impl FnOnce(&mut Report)) {
@@ -115,11 +128,35 @@ impl Links {
     }
 }
 
+fn nodes(known: &[(&Pod, Report)]) -> Vec<status::Node> {
+    let node = |(pod, report): &(&Pod, Report)| {
+        let number = pods::number(pod).filter(|_| report.unreachable.is_some());
+        let by_hearsay = number.and_then(|number| known.iter().find_map(|(_, by)| by.hears_of(number)));
+        let Report { serves, withheld, unreachable, .. } = match by_hearsay {
+            Some(serves) => Report { serves: Some(serves), ..Report::default() },
+            None => report.clone(),
+        };
+        status::Node { name: pod.name_any(), serves, withheld, unreachable }
+    };
+    known.iter().map(node).collect()
+}
+
 impl Report {
-    /// As a live node.
-    pub fn of(self, pod: &str) -> status::Node {
-        let Report { serves, withheld, unreachable, .. } = self;
-        status::Node { name: pod.to_owned(), serves, withheld, unreachable }
+    /// Takes what a node says of itself. True: others have come to serve the same as it, or no longer do.
+    fn note(&mut self, held: &Held) -> bool {
+        let load = Load { sessions: held.sessions, view: held.view, settled: held.settled };
+        self.load = Some((Instant::now(), load));
+        self.keys = Some(held.keys.clone());
+        let alike = held.alike.iter().copied().collect();
+        let is_new = self.alike != alike;
+        self.alike = alike;
+        is_new
+    }
+
+    /// What that node serves, as far as this one knows it.
+    fn hears_of(&self, number: u64) -> Option<Arc<Wanted>> {
+        let heard = self.load.is_some_and(|(at, _)| at.elapsed() <= HEARSAY_MAX) && self.alike.contains(&number);
+        self.serves.clone().filter(|_| heard && self.withheld.is_empty() && self.unreachable.is_none())
     }
 }
 
@@ -297,14 +334,9 @@ async fn push(
     let withheld: BTreeSet<HubId> = held.withheld.iter().map(|hub| HubId::from(hub.as_str())).collect();
     let exact = withheld.is_empty() && held.removals_held == 0;
     links.tell(&target.pod_uid, |report| {
-        *report = Report {
-            serves: Some(wanted.clone()),
-            withheld,
-            removals_held: held.removals_held,
-            unreachable: None,
-            load: report.load,
-            keys: report.keys.take(),
-        };
+        report.note(held);
+        (report.serves, report.withheld) = (Some(wanted.clone()), withheld);
+        (report.removals_held, report.unreachable) = (held.removals_held, None);
     });
     Ok(Some(Taken {
         wanted: wanted.clone(),
@@ -337,4 +369,67 @@ fn parts(head: Head, base: Option<&Wanted>, wanted: &Wanted) -> Vec<PushRequest>
 fn wire_entry(entry: &Entry) -> wire::Entry {
     let resource = serde_json::to_string(&entry.resource).unwrap_or_default();
     wire::Entry { uid: entry.uid.to_string(), generation: entry.generation, resource }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str, role: &str) -> Pod {
+        let metadata = json!({"name": name, "labels": {"appsockets.io/role": role}});
+        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+    }
+
+    fn reached(serves: &Arc<Wanted>, alike: &[u64]) -> Report {
+        let mut report = Report { serves: Some(serves.clone()), ..Report::default() };
+        report.note(&Held { alike: alike.to_vec(), ..Held::default() });
+        report
+    }
+
+    fn away(serves: &Arc<Wanted>) -> Report {
+        Report { unreachable: Some("timed out".into()), serves: Some(serves.clone()), ..Report::default() }
+    }
+
+    #[test]
+    fn a_node_that_can_not_be_reached_serves_what_it_says_to_others_that_it_serves() {
+        let [old, new] = [(); 2].map(|()| Arc::new(Wanted::new(BTreeMap::default(), BTreeSet::default())));
+        let (first, second, edge) = (pod("main-0", "core"), pod("main-1", "core"), pod("main-edge-1", "edge"));
+        let serves_new = |by: Report, pod: &Pod, report: Report| {
+            let nodes = nodes(&[(&first, by), (pod, report)]);
+            assert_eq!(nodes[1].name, pod.name_any());
+            let is_new = nodes[1].serves.as_ref().is_some_and(|serves| Arc::ptr_eq(serves, &new));
+            assert_eq!(is_new, nodes[1].unreachable.is_none());
+            is_new
+        };
+        assert!(serves_new(reached(&new, &[2]), &second, away(&old)));
+        assert!(serves_new(reached(&new, &[(1 << 32) + 2]), &edge, away(&old)));
+        assert!(!serves_new(reached(&new, &[2]), &edge, away(&old)), "that is another node");
+        assert!(!serves_new(reached(&new, &[3]), &second, away(&old)), "nobody hears it");
+        assert!(!serves_new(Report { unreachable: Some("gone".into()), ..reached(&new, &[2]) }, &second, away(&old)));
+        assert!(!serves_new(
+            Report { withheld: [HubId::from("shop")].into(), ..reached(&new, &[2]) },
+            &second,
+            away(&old)
+        ));
+        let mut stale = reached(&new, &[2]);
+        let load = stale.load.unwrap().1;
+        stale.load = Instant::now().checked_sub(HEARSAY_MAX + Duration::from_millis(1)).map(|at| (at, load));
+        assert!(!serves_new(stale, &second, away(&old)), "it was heard too long ago");
+        let own = nodes(&[(&first, reached(&new, &[2])), (&second, reached(&old, &[]))]);
+        assert!(own[1].serves.as_ref().is_some_and(|serves| Arc::ptr_eq(serves, &old)), "what it says itself counts");
+    }
+
+    #[test]
+    fn who_serves_the_same_is_told_when_it_changes() {
+        let mut report = Report::default();
+        let held = |alike: &[u64]| Held { alike: alike.to_vec(), ..Held::default() };
+        assert!(!report.note(&held(&[])));
+        assert!(report.note(&held(&[2, 3])));
+        assert!(!report.note(&held(&[3, 2])));
+        assert!(report.note(&held(&[3])));
+    }
 }

@@ -3,6 +3,8 @@
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use kube::ResourceExt;
 
+use crate::children::Role;
+
 /// Whether its node counts: it runs, was ready since it began, and its pod is not being deleted. One that only starts
 /// does not count, because it takes no clients before it serves what it ought to.
 pub fn is_live(pod: &Pod) -> bool {
@@ -18,6 +20,16 @@ pub fn is_live(pod: &Pod) -> bool {
     let turned = ready.last_transition_time.as_ref().map(|time| time.0);
     // A pod begins as not ready, so one that turned to that after its node began was ready before.
     ready.status == "True" || turned > began
+}
+
+/// Its place in its set.
+pub fn ordinal(pod: &Pod) -> Option<i32> {
+    pod.metadata.name.as_ref()?.rsplit_once('-')?.1.parse().ok()
+}
+
+/// Its node's number in the cluster.
+pub fn number(pod: &Pod) -> Option<u64> {
+    Some(Role::of(pod).numbers_from() + u64::try_from(ordinal(pod)?).ok()? + 1)
 }
 
 /// Whether its node runs, with the keys that it was given.

@@ -179,8 +179,8 @@ impl Rolling {
         let key = key_of(cluster);
         let mut own = self.watched.pods.state();
         own.retain(|pod| pod.namespace().as_deref() == Some(&key.0) && pod.labels().get(CLUSTER_LABEL) == Some(&key.1));
-        own.retain(|pod| ordinal(pod).is_some());
-        own.sort_by_key(|pod| ordinal(pod));
+        own.retain(|pod| pods::ordinal(pod).is_some());
+        own.sort_by_key(|pod| pods::ordinal(pod));
         own
     }
 
@@ -200,7 +200,7 @@ impl Rolling {
             let is_current = pod.labels().get(REVISION_LABEL).map(String::as_str) == revision;
             Seen {
                 name: pod.name_any(),
-                ordinal: ordinal(pod).unwrap_or(0),
+                ordinal: pods::ordinal(pod).unwrap_or(0),
                 current: is_current,
                 phase: phase(pod),
                 trouble: pods::trouble(pod),
@@ -209,20 +209,20 @@ impl Rolling {
                 fresh: report.unreachable.is_none() && report.load.is_some_and(|(at, _)| at > memory.since),
             }
         };
-        let live = own.iter().zip(&reports).filter(|(pod, _)| pods::is_live(pod));
-        let nodes: Vec<_> = live.map(|(pod, report)| report.clone().of(&pod.name_any())).collect();
+        let live: Vec<_> = own.iter().filter(|pod| pods::is_live(pod)).cloned().collect();
+        let nodes = self.links.nodes(&live);
         let lagging = decided.resolved.wanted.get(&key_of(cluster)).and_then(|wanted| status::of_nodes(wanted, &nodes));
         let lagging = lagging.map(|outcome| match outcome {
             Outcome::Ready { message, .. } | Outcome::InProgress { message, .. } | Outcome::Stalled { message, .. } => {
                 message
             }
         });
-        let there = |ordinal: i32| own.iter().any(|pod| self::ordinal(pod) == Some(ordinal));
+        let there = |ordinal: i32| own.iter().any(|pod| pods::ordinal(pod) == Some(ordinal));
         let Window { start, replicas } = memory.window;
         let ours = start..start + replicas;
         let others_leave = own
             .iter()
-            .filter(|pod| ordinal(pod).is_some_and(|ordinal| !ours.contains(&ordinal)))
+            .filter(|pod| pods::ordinal(pod).is_some_and(|ordinal| !ours.contains(&ordinal)))
             .all(|pod| is_leaving(pod));
         let observed = set.status.as_ref().and_then(|status| status.observed_generation);
         let annotation = |name: &str| cluster.annotations().get(name).map_or("", String::as_str);
@@ -424,10 +424,6 @@ fn window(set: &StatefulSet) -> Option<Window> {
 /// That of the pods as the resource says now.
 fn revision(set: &StatefulSet) -> Option<&str> {
     set.status.as_ref()?.update_revision.as_deref()
-}
-
-fn ordinal(pod: &Pod) -> Option<i32> {
-    pod.metadata.name.as_ref()?.rsplit_once('-')?.1.parse().ok()
 }
 
 fn is_leaving(pod: &Pod) -> bool {

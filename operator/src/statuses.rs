@@ -26,6 +26,7 @@ use tracing::warn;
 
 use crate::{
     apply::{MANAGER, Made, Problems},
+    children::CLUSTER_LABEL,
     cluster_status,
     decide::Decided,
     events::{Events, Note},
@@ -246,20 +247,16 @@ impl Statuses {
 
     /// The nodes that count, by cluster.
     fn nodes(&self) -> BTreeMap<ClusterKey, Vec<Node>> {
-        let mut nodes: BTreeMap<ClusterKey, Vec<Node>> = BTreeMap::new();
-        let mut live = 0;
-        for pod in self.watched.pods.state() {
-            let cluster = pod.labels().get(crate::children::CLUSTER_LABEL).cloned().unwrap_or_default();
-            if !pods::is_live(&pod) {
-                continue;
-            }
-            live += 1;
-            let node = self.links.report(&pod.uid().unwrap_or_default()).of(&pod.name_any());
-            nodes.entry((pod.namespace().unwrap_or_default(), cluster)).or_default().push(node);
+        let mut live = self.watched.pods.state();
+        live.retain(|pod| pods::is_live(pod));
+        live.sort_by_key(|pod| pod.name_any());
+        self.metrics.nodes.set(i64::try_from(live.len()).unwrap_or(i64::MAX));
+        let mut clusters: BTreeMap<ClusterKey, Vec<_>> = BTreeMap::new();
+        for pod in live {
+            let cluster = pod.labels().get(CLUSTER_LABEL).cloned().unwrap_or_default();
+            clusters.entry((pod.namespace().unwrap_or_default(), cluster)).or_default().push(pod);
         }
-        self.metrics.nodes.set(live);
-        nodes.values_mut().for_each(|nodes| nodes.sort_by(|a, b| a.name.cmp(&b.name)));
-        nodes
+        clusters.into_iter().map(|(cluster, pods)| (cluster, self.links.nodes(&pods))).collect()
     }
 }
 

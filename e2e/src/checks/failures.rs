@@ -25,6 +25,7 @@ pub async fn run(kubernetes: &Kubernetes<'_>, place: &Place, short: bool) -> any
         roles_alone(kubernetes)?;
         operator_away(kubernetes).await?;
         node_cut_off(kubernetes, place).await?;
+        node_out_of_reach(kubernetes, place).await?;
     }
     Ok(())
 }
@@ -341,5 +342,47 @@ async fn node_cut_off(kubernetes: &Kubernetes<'_>, place: &Place) -> anyhow::Res
         named.as_secs_f64(),
         unchanged.as_secs_f64()
     );
+    Ok(())
+}
+
+/// A node that only the operator does not reach gets what changes from others, and they say so.
+async fn node_out_of_reach(kubernetes: &Kubernetes<'_>, place: &Place) -> anyhow::Result<()> {
+    let operator = kubernetes.kubectl(&[
+        "-n",
+        SYSTEM,
+        "get",
+        "pod",
+        &leader(kubernetes).await?,
+        "-o",
+        "jsonpath={.status.podIP}",
+    ])?;
+    let pods = kubernetes.node_pods(SHOP).await?;
+    let pod = pods.first().context("there is no node")?;
+    let machine = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("the pod has no address")?;
+    let Some(way) = place.way(&machine, operator.trim(), &address) else {
+        println!("failures: not shown here: a node that only the operator does not reach: this place has no means");
+        return Ok(());
+    };
+    way.shut()?;
+    let shown = async {
+        touch(kubernetes, "demo")?;
+        let named = until("the hub names the node", 15, async || {
+            let status = kubernetes.status(SHOP, "hub/demo")?.to_string();
+            Ok(if status.contains(&pod.name_any()) { Ok(()) } else { Err(status) })
+        });
+        named.await?;
+        let began = Instant::now();
+        kubernetes.wait_ready(SHOP, "hub/demo", 30)?;
+        Ok::<_, anyhow::Error>(began.elapsed())
+    };
+    let shown = shown.await;
+    way.open()?;
+    let shown = shown?;
+    println!(
+        "failures: a node that only the operator does not reach: others say what it serves after {:.1} s",
+        shown.as_secs_f64()
+    );
+    kubernetes.wait_ready(SHOP, "hub/demo", 60)?;
     Ok(())
 }

@@ -162,6 +162,10 @@ impl Managed {
         Call::new(self.admin, Method::GET, "/readyz").answer().await.status == 200
     }
 
+    async fn alike(&self) -> Vec<u64> {
+        self.operator().await.show(ShowRequest {}).await.unwrap().into_inner().alike
+    }
+
     async fn hubs(&self) -> Vec<String> {
         let list = Call::new(self.admin, Method::GET, "/v1/hubs").token(TOKEN).answer().await.body;
         let items = list["items"].as_array().unwrap_or_else(|| panic!("{list}"));
@@ -262,6 +266,8 @@ async fn a_new_node_takes_over_from_another_what_the_operator_said() {
     assert_eq!(new.hubs().await, ["shop"]);
     let shown = new.operator().await.show(ShowRequest {}).await.unwrap().into_inner();
     assert_eq!((shown.term, shown.sequence, shown.handed), (3, 7, held.handed));
+    // Each tells of the other that it serves the same.
+    eventually(async || old.alike().await == [2] && new.alike().await == [1]).await;
 
     // Also that there is nothing.
     assert!(old.push((3, 8), "", &[], &[]).await.taken);

@@ -32,8 +32,6 @@ const DATA: &str = "/var/lib/appsockets";
 const MACHINE: &str = "kubernetes.io/hostname";
 /// Nobody on any machine.
 const USER: i64 = 65_532;
-/// Edge nodes count from here, so that none has the number of another node.
-const EDGE_NUMBERS: u64 = 1 << 32;
 /// Beyond the time that sessions are given: to hand over channels before, and for those that do not go by themselves.
 const STOP_MARGIN_SECONDS: i64 = 40;
 
@@ -254,7 +252,7 @@ fn environment(cluster: &AppSocketsCluster, names: &Names, role: Role) -> Vec<En
         ("cluster.name", format!("{namespace}/{}", names.cluster)),
         ("cluster.listen", everywhere(port::NODES)),
         ("cluster.core", (role == Role::Core).to_string()),
-        ("cluster.nodeOffset", if role == Role::Core { 0 } else { EDGE_NUMBERS }.to_string()),
+        ("cluster.nodeOffset", role.numbers_from().to_string()),
         ("cluster.membership.secretKeyFile", key(secrets::MEMBERSHIP)),
         ("cluster.rpc.secretKeyFile", key(secrets::RPC)),
         ("discovery.seeds", format!("{}.{namespace}.svc:{}", names.nodes, port::NODES)),
