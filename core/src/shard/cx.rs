@@ -35,6 +35,21 @@ pub struct Counters {
     pub requests: u64,
 }
 
+/// How often channels changed their owner since the shard began, and how they fared; places of sessions are among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// Sealed by this node, for the next owner.
+    pub handed_over: u64,
+    /// Sealed by the owner before, and gone on with in the same epoch.
+    pub taken_over: u64,
+    /// Gone on with from a copy in a child epoch, because the owner before gave no word.
+    pub taken_up: u64,
+    /// Epochs that began here, child epochs among them.
+    pub epochs: u64,
+    /// Channels whose state is being looked for at the moment.
+    pub waiting: u64,
+}
+
 impl Cx<'_> {
     pub fn me(&self) -> NodeId {
         self.config.me()

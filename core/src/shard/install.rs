@@ -140,6 +140,7 @@ impl Shard {
         let me = self.config.me();
         let owner = step.view.owner(key.point());
         let mine = owner == Some(me);
+        let mut seals = false;
         self.with(now, key, effects, |slot, cx| {
             slot.role = match std::mem::take(&mut slot.role) {
                 Role::Owner(mut channel) if mine && step.direct => {
@@ -148,6 +149,7 @@ impl Shard {
                 }
                 Role::Owner(channel) => {
                     let word_in = step.direct.then_some(step.view.number);
+                    seals = step.direct;
                     let sealed = Some(Sealed { to: owner.unwrap_or(me), word_in });
                     let (state, used_ms) = (channel.into_state(cx), cx.now.mono_ms);
                     Role::Kept(Box::new(Kept { state, sealed, used_ms }))
@@ -156,6 +158,7 @@ impl Shard {
                 role @ (Role::None | Role::Kept(_)) => role,
             };
         });
+        self.moves.handed_over += u64::from(seals);
         if mine && self.slots.get(key).is_some_and(|slot| slot.kept().is_some()) {
             self.begin_waiting(now, key, effects);
         }

@@ -33,6 +33,7 @@ use std::{
 
 use foldhash::fast::FixedState;
 
+pub use self::cx::Moves;
 use crate::{
     channel::{ChannelKey, HubId},
     cluster::view::{self, ClusterId, NodeId, View},
@@ -127,6 +128,7 @@ pub struct Shard {
     counters: Counters,
     own: VecDeque<(NodeId, ChannelKey, Say)>,
     accepted: u64,
+    moves: Moves,
 }
 
 impl Shard {
@@ -148,6 +150,7 @@ impl Shard {
             counters: Counters::default(),
             own: VecDeque::new(),
             accepted: 0,
+            moves: Moves::default(),
         }
     }
 
@@ -192,6 +195,11 @@ impl Shard {
     /// How many messages were numbered since the shard began.
     pub fn accepted(&self) -> u64 {
         self.accepted
+    }
+
+    /// How its channels changed their owners.
+    pub fn moves(&self) -> Moves {
+        Moves { epochs: self.counters.epochs, waiting: self.takeup.waiting.len() as u64, ..self.moves }
     }
 
     /// How many channels this shard has a part in.

@@ -106,6 +106,7 @@ impl Shard {
         let expected = self.group_of(key) == Some(from) && self.standing(key) != Standing::Certain;
         let owned = self.slots.get(key).is_some_and(|slot| matches!(slot.role, Role::Owner(_)));
         if expected && !owned {
+            self.moves.taken_over += 1;
             self.begin_waiting(now, key, effects);
             self.take_up(now, key, Some(state.taken_in(now)), effects);
         }

@@ -243,6 +243,7 @@ impl Shard {
         // Only who it was sealed for could have gone on in the same epoch, and a member has said what it has.
         if !sealed.is_some_and(|sealed| member(sealed.to)) {
             state.fork(epoch);
+            self.moves.taken_up += 1;
         }
         self.take_up(now, key, Some(state), effects);
     }

@@ -26,6 +26,7 @@ pub async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     connections(&admin, &mut text);
     tls(&admin.0.tls, &mut text);
     workers(&admin.shared().meters, &mut text);
+    moves(&admin.shared().meters, &mut text);
     outcomes(&admin.shared().meters, &mut text);
     settings(&admin.shared().settings, &mut text);
     if let Some(cluster) = &admin.shared().cluster {
@@ -60,6 +61,20 @@ fn workers(meters: &Meters, text: &mut Text) {
     text.counter("publishes_accepted_total", "Messages that got a number.", meters.sum(Figure::Accepted));
     text.counter("deliveries_total", "Messages queued for subscribers.", meters.sum(Figure::Deliveries));
     text.counter("delivered_bytes_total", "Bytes queued for subscribers.", meters.sum(Figure::DeliveredBytes));
+}
+
+/// How channels change their owners: a planned change shows itself in the first two, a crash in the third.
+fn moves(meters: &Meters, text: &mut Text) {
+    let mut counter = |name: &str, help: &str, figure| text.counter(name, help, meters.sum(figure));
+    counter("channels_handed_over_total", "Channels sealed here for their next owner.", Figure::HandedOver);
+    counter(
+        "channels_taken_over_total",
+        "Channels that go on here in the epoch of the owner before.",
+        Figure::TakenOver,
+    );
+    counter("channels_taken_up_total", "Channels that go on here in a child epoch, from a copy.", Figure::TakenUp);
+    counter("epochs_begun_total", "Epochs that began here, child epochs among them.", Figure::Epochs);
+    text.gauge("channels_waiting", "Channels whose state is being looked for.", meters.sum(Figure::Waiting));
 }
 
 fn outcomes(meters: &Meters, text: &mut Text) {

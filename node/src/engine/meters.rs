@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use appsockets_core::{code::ErrorCode, serial::Serial};
+use appsockets_core::{code::ErrorCode, serial::Serial, shard::Moves};
 
 const CODES: usize = ErrorCode::ALL.len();
 
@@ -17,6 +17,7 @@ pub struct Counts {
     pub received_bytes: u64,
     pub deliveries: u64,
     pub delivered_bytes: u64,
+    pub moves: Moves,
     /// Publishes, in the order of [`ErrorCode::ALL`].
     refused: [u64; CODES],
     /// Whether something was refused since the numbers were shown.
@@ -41,6 +42,11 @@ pub enum Figure {
     ReceivedBytes,
     Deliveries,
     DeliveredBytes,
+    HandedOver,
+    TakenOver,
+    TakenUp,
+    Epochs,
+    Waiting,
 }
 
 /// The figures of a node.
@@ -53,7 +59,7 @@ pub struct Meters {
 }
 
 impl Figure {
-    const COUNT: usize = Figure::DeliveredBytes as usize + 1;
+    const COUNT: usize = Figure::Waiting as usize + 1;
 }
 
 impl Default for Counts {
@@ -67,6 +73,7 @@ impl Default for Counts {
             received_bytes: 0,
             deliveries: 0,
             delivered_bytes: 0,
+            moves: Moves::default(),
             refused: [0; CODES],
             refusing: false,
         }
@@ -96,6 +103,7 @@ impl WorkerMeter {
 
     /// Only the worker itself writes, so what it wrote last is what counts.
     pub fn show(&self, counts: &mut Counts) {
+        let Moves { handed_over, taken_over, taken_up, epochs, waiting } = counts.moves;
         let figures = [
             counts.sessions,
             counts.parked,
@@ -105,6 +113,11 @@ impl WorkerMeter {
             counts.received_bytes,
             counts.deliveries,
             counts.delivered_bytes,
+            handed_over,
+            taken_over,
+            taken_up,
+            epochs,
+            waiting,
         ];
         self.figures.iter().zip(figures).for_each(|(shown, count)| shown.store(count, Ordering::Relaxed));
         if std::mem::take(&mut counts.refusing) {

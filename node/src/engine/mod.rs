@@ -155,6 +155,7 @@ impl Engine {
         self.counts.parked = self.parked as u64;
         self.counts.channels = self.shard.len() as u64;
         self.counts.accepted = self.shard.accepted();
+        self.counts.moves = self.shard.moves();
         if let Some(meter) = self.shared.meters.worker(self.listener.worker) {
             meter.show(&mut self.counts);
         }

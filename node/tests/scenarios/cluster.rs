@@ -77,6 +77,13 @@ impl Nodes {
         call.answer().await.body
     }
 
+    /// What a node counts, by its name in the metrics.
+    async fn figure(&self, index: usize, name: &str) -> u64 {
+        let metrics = text(&Call::new(self.admins[index], Method::GET, "/metrics").answer().await.body);
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("appsockets_{name} ")));
+        line.unwrap_or_else(|| panic!("no {name}: {metrics}")).parse().unwrap()
+    }
+
     /// Waits until all that run are full members of one settled view.
     async fn all_serve(&self) {
         let running: Vec<_> = (0..self.running.len()).filter(|index| self.running[*index].is_some()).collect();
@@ -215,6 +222,7 @@ async fn a_session_goes_on_at_another_node_when_its_own_is_killed() {
         assert_eq!(position["recovered"], true, "{position}");
         client.until_one(|_, payload| payload["channel"] == **channel && payload["text"] == "meanwhile").await;
     }
+    assert!(nodes.figure(0, "channels_taken_up_total").await + nodes.figure(1, "channels_taken_up_total").await > 0);
     let heard = watcher.settled().await;
     let left = heard.iter().any(|(event, payload)| event == "Leave" && names_session(payload, &id));
     assert!(!left, "{:?}", names(&heard));
@@ -250,9 +258,19 @@ async fn a_node_that_stops_gives_its_channels_and_sessions_away() {
     let heard = watcher.settled().await;
     assert!(!heard.iter().any(|(event, payload)| event == "Leave" && names_session(payload, &id)));
     assert!(!texts(&heard).is_empty());
+    for node in [0, 1] {
+        assert_eq!(nodes.figure(node, "channels_taken_up_total").await, 0);
+        assert_eq!(nodes.figure(node, "channels_waiting").await, 0);
+    }
+    let taken_over = async |nodes: &Nodes, node| nodes.figure(node, "channels_taken_over_total").await;
+    assert!(taken_over(&nodes, 0).await + taken_over(&nodes, 1).await > 0);
     // It comes back, and takes its share again.
     nodes.running[2] = Some(nodes.run(2, SECRET).await);
     nodes.all_serve().await;
+    assert!(taken_over(&nodes, 2).await > 0);
+    assert!(
+        nodes.figure(0, "channels_handed_over_total").await + nodes.figure(1, "channels_handed_over_total").await > 0
+    );
 }
 
 #[tokio::test]
