@@ -10,7 +10,10 @@ use std::{
 
 use appsockets_core::{
     channel::HubId,
-    settings::entry::{Entry, ResourceId},
+    settings::{
+        entry::{Entry, ResourceId},
+        resource::Resource,
+    },
 };
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -87,6 +90,22 @@ pub fn of_tenant(verdict: &Verdict, ids: &[ResourceId], wanted: &Wanted, nodes: 
         return Outcome::Ready { reason: "Served", message: "Every node serves it.".to_owned() };
     }
     laggards("serve it", &lagging, nodes.len())
+}
+
+/// The same, with what becomes of messages that the rules want on more nodes than there are to be.
+pub fn with_copies(outcome: Outcome, ids: &[ResourceId], wanted: &Wanted, replicas: i32) -> Outcome {
+    let rules = ids.iter().filter_map(|id| match &wanted.entries.get(id)?.resource {
+        Resource::ChannelRules { spec, .. } => Some((i32::from(spec.redundancy), spec.redundancy_required)),
+        _ => None,
+    });
+    let lacking = rules.filter(|(copies, _)| replicas > 0 && *copies >= replicas).max();
+    let (Outcome::Ready { reason, message }, Some((copies, required))) = (&outcome, lacking) else { return outcome };
+    let so = match required {
+        true => "publishes are refused".to_owned(),
+        false => format!("messages are acknowledged with {}", replicas - 1),
+    };
+    let message = format!("{message} For {copies} copies there are too few core nodes ({replicas}): {so}.");
+    Outcome::Ready { reason, message }
 }
 
 /// What a cluster is told of the nodes that do not serve what they ought to; None: all do.

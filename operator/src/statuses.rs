@@ -358,7 +358,9 @@ impl<'a> Looking<'a> {
                 let strict = self.counts.get(cluster).is_some_and(|count| *count <= TOLD_MAX);
                 let paused = self.decided.cluster(cluster).is_some_and(|cluster| cluster.spec.paused);
                 let paused = paused.then(|| format!("The AppSocketsCluster {}/{} is paused.", cluster.0, cluster.1));
-                (status::of_tenant(verdict, ids, wanted, nodes, strict), paused)
+                let outcome = status::of_tenant(verdict, ids, wanted, nodes, strict);
+                let replicas = self.decided.cluster(cluster).map_or(0, |cluster| cluster.spec.replicas);
+                (status::with_copies(outcome, ids, wanted, replicas), paused)
             }
             None => (status::of_tenant(verdict, &[], &Default::default(), &[], false), None),
         };

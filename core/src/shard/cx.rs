@@ -33,6 +33,8 @@ pub struct Counters {
     pub tickets: u64,
     /// Publishes and other requests to owners.
     pub requests: u64,
+    /// Messages accepted with fewer copies than the rules ask for.
+    pub uncopied: u64,
 }
 
 /// How often channels changed their owner since the shard began, and how they fared; places of sessions are among them.
@@ -48,6 +50,8 @@ pub struct Moves {
     pub epochs: u64,
     /// Channels whose state is being looked for at the moment.
     pub waiting: u64,
+    /// Messages accepted with fewer copies than the rules ask for, because there are too few nodes.
+    pub uncopied: u64,
 }
 
 impl Cx<'_> {

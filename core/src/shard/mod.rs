@@ -199,7 +199,8 @@ impl Shard {
 
     /// How its channels changed their owners.
     pub fn moves(&self) -> Moves {
-        Moves { epochs: self.counters.epochs, waiting: self.takeup.waiting.len() as u64, ..self.moves }
+        let Counters { epochs, uncopied, .. } = self.counters;
+        Moves { epochs, uncopied, waiting: self.takeup.waiting.len() as u64, ..self.moves }
     }
 
     /// How many channels this shard has a part in.

@@ -59,6 +59,8 @@ fn workers(meters: &Meters, text: &mut Text) {
     text.counter("received_messages_total", "Messages of clients.", meters.sum(Figure::Received));
     text.counter("received_bytes_total", "Bytes of messages of clients.", meters.sum(Figure::ReceivedBytes));
     text.counter("publishes_accepted_total", "Messages that got a number.", meters.sum(Figure::Accepted));
+    let help = "Messages accepted with fewer copies than the rules ask for, because there are too few nodes.";
+    text.counter("publishes_uncopied_total", help, meters.sum(Figure::Uncopied));
     text.counter("deliveries_total", "Messages queued for subscribers.", meters.sum(Figure::Deliveries));
     text.counter("delivered_bytes_total", "Bytes queued for subscribers.", meters.sum(Figure::DeliveredBytes));
 }

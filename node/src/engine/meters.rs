@@ -47,6 +47,7 @@ pub enum Figure {
     TakenUp,
     Epochs,
     Waiting,
+    Uncopied,
 }
 
 /// The figures of a node.
@@ -59,7 +60,7 @@ pub struct Meters {
 }
 
 impl Figure {
-    const COUNT: usize = Figure::Waiting as usize + 1;
+    const COUNT: usize = Figure::Uncopied as usize + 1;
 }
 
 impl Default for Counts {
@@ -103,7 +104,7 @@ impl WorkerMeter {
 
     /// Only the worker itself writes, so what it wrote last is what counts.
     pub fn show(&self, counts: &mut Counts) {
-        let Moves { handed_over, taken_over, taken_up, epochs, waiting } = counts.moves;
+        let Moves { handed_over, taken_over, taken_up, epochs, waiting, uncopied } = counts.moves;
         let figures = [
             counts.sessions,
             counts.parked,
@@ -118,6 +119,7 @@ impl WorkerMeter {
             taken_up,
             epochs,
             waiting,
+            uncopied,
         ];
         self.figures.iter().zip(figures).for_each(|(shown, count)| shown.store(count, Ordering::Relaxed));
         if std::mem::take(&mut counts.refusing) {

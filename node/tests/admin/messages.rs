@@ -43,8 +43,13 @@ async fn an_administrator_publishes_where_no_client_may_and_sees_who_is_there() 
     assert_eq!((&heard["channel"], &heard["text"]), (&json!("news"), &json!("t")));
 
     let metrics = server.get("/metrics").await.text;
-    for line in ["appsockets_sessions 1", "appsockets_hub_connections{hub=\"shop\"} 1", "appsockets_deliveries_total 1"]
-    {
+    for line in [
+        "appsockets_sessions 1",
+        "appsockets_hub_connections{hub=\"shop\"} 1",
+        "appsockets_deliveries_total 1",
+        // This node is alone.
+        "appsockets_publishes_uncopied_total 1",
+    ] {
         assert!(metrics.lines().any(|have| have == line), "{line} in {metrics}");
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use appsockets_core::settings::{
     entry::{Entry, ResourceId, Source},
-    resource::{HubSpec, Resource},
+    resource::{ChannelRulesSpec, HubSpec, Resource},
 };
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Node, Outcome, conditions, of_nodes, of_tenant};
+use super::{Node, Outcome, conditions, of_nodes, of_tenant, with_copies};
 use crate::{
     resolve::Wanted,
     verdict::{Reason, Verdict},
@@ -45,6 +45,34 @@ fn ready_is_true_when_every_node_serves_this_generation() {
     let many: Vec<_> = (0..5).map(|number| node(&format!("main-{number}"), &old)).collect();
     let (_, message) = in_progress(told(&many));
     assert_eq!(message, "0 of 5 nodes serve it; it is not seen of main-0, main-1, main-2, 2 more.");
+}
+
+#[test]
+fn rules_say_when_there_are_too_few_nodes_for_their_copies() {
+    let rules = |redundancy, redundancy_required| {
+        let spec = ChannelRulesSpec { redundancy, redundancy_required, ..ChannelRulesSpec::default() };
+        let resource = Resource::ChannelRules { hub: "shop".into(), name: "safe".into(), spec };
+        let entry = Arc::new(Entry::new(Source::Operator, "uid", 1, resource));
+        Wanted::new([(entry.id.clone(), entry)].into(), Default::default())
+    };
+    let said = |wanted: &Wanted, replicas| {
+        let ids: Vec<_> = wanted.entries.keys().cloned().collect();
+        match with_copies(
+            Outcome::Ready { reason: "Served", message: "Every node serves it.".into() },
+            &ids,
+            wanted,
+            replicas,
+        ) {
+            Outcome::Ready { message, .. } => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(said(&rules(2, false), 3), "Every node serves it.");
+    let few = "Every node serves it. For 2 copies there are too few core nodes (2): messages are acknowledged with 1.";
+    assert_eq!(said(&rules(2, false), 2), few);
+    assert!(said(&rules(1, true), 1).ends_with("(1): publishes are refused."));
+    assert_eq!(said(&rules(1, true), 0), "Every node serves it.", "nobody publishes");
+    assert_eq!(said(&wanted(1), 1), "Every node serves it.", "a hub asks for none");
 }
 
 #[test]

@@ -70,6 +70,7 @@ impl Channel {
         self.answer(from, Ok(message.serial), cx);
         waiting.into_iter().for_each(|repeat| self.decide(repeat, Ok(message.serial), cx));
         if is_message {
+            cx.counters.uncopied += u64::from(self.copies.len() < usize::from(self.rules.redundancy));
             self.accepted.push(message);
         }
     }
