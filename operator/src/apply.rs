@@ -118,6 +118,10 @@ impl Applying {
             let mut look = LOOK;
             for cluster in clusters() {
                 let key = key_of(cluster);
+                // What is decided may be kept although its resource is gone, for the sake of nodes that live.
+                if !self.watched.has_cluster(cluster) {
+                    continue;
+                }
                 if cluster.spec.paused || cluster.metadata.deletion_timestamp.is_some() {
                     self.problems.set(&key, None);
                     self.rolling.rollouts.set(&key, None);
@@ -146,8 +150,8 @@ impl Applying {
         self.keys.ensure(cluster, decided.world.secrets.get(&namespace), &self.rolling).await?;
         let watched = self.watched.clone();
         let names = Names::of(cluster);
-        let set = |role: Role| watched.stateful_sets.get(&ObjectRef::new(names.set(role)).within(&namespace));
-        let (core_set, edge_set) = (set(Role::Core), set(Role::Edge));
+        let core_set = self.set(cluster, names.set(Role::Core), true).await?;
+        let edge_set = self.set(cluster, names.set(Role::Edge), cluster.spec.edges.is_some()).await?;
         // One of somebody else is not touched where none is asked for.
         let edge_set = edge_set.filter(|set| cluster.spec.edges.is_some() || owned(cluster, "", &**set).is_ok());
         let mut is_over = true;
@@ -187,6 +191,25 @@ impl Applying {
             self.made.set(&key_of(cluster), cluster.metadata.generation);
         }
         Ok(())
+    }
+
+    /// A StatefulSet as it is. One that is asked for and not seen may be there all the same, if somebody has taken its
+    /// labels: its pods would be deleted by who takes it for missing.
+    async fn set(
+        &self,
+        cluster: &AppSocketsCluster,
+        name: &str,
+        asked: bool,
+    ) -> Result<Option<Arc<StatefulSet>>, Problem> {
+        let namespace = cluster.namespace().unwrap_or_default();
+        let seen = self.watched.stateful_sets.get(&ObjectRef::new(name).within(&namespace));
+        if seen.is_some() || !asked {
+            return Ok(seen);
+        }
+        let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &namespace);
+        let found =
+            api.get_opt(name).await.map_err(|error| refused(&format!("StatefulSet {namespace}/{name}"), &error))?;
+        Ok(found.filter(|set| owned(cluster, "StatefulSet", set).is_ok()).map(Arc::new))
     }
 
     /// Whether what is known of a StatefulSet is older than what was written of it.

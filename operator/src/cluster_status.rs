@@ -47,7 +47,8 @@ impl Look<'_> {
         let (core, edges) = (count(Role::Core), count(Role::Edge));
         let ready = core.1 + edges.1;
         let trouble = own.iter().find_map(|pod| pods::trouble(pod));
-        let held = own.iter().map(|pod| self.links.report(&pod.uid().unwrap_or_default()).removals_held).max();
+        let reports = own.iter().map(|pod| self.links.report(&pod.uid().unwrap_or_default()));
+        let held = reports.filter(|report| report.unreachable.is_none()).map(|report| report.removals_held).max();
         let rollout = self.rollouts.of(&key);
         let outcome = self.outcome(cluster, &key, ready, trouble, held.unwrap_or(0), rollout.as_ref());
         let paused =

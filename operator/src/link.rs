@@ -46,8 +46,8 @@ const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 /// For how long a node may not be reached before that is said.
 const GRACE: Duration = Duration::from_secs(10);
-/// How old what a node says of others may be.
-const HEARSAY_MAX: Duration = Duration::from_secs(5);
+/// What is older is not acted on: what a node said of others, and what it was to be told.
+const STALE: Duration = Duration::from_secs(5);
 /// Resources in a part of a push.
 const PART: usize = 1000;
 
@@ -61,9 +61,17 @@ pub struct Links {
     /// By the uid of the node's pod.
     reports: Mutex<BTreeMap<String, Report>>,
     /// How many sessions nodes are still to be told to send elsewhere, and over which time.
-    sheds: Mutex<BTreeMap<String, (u64, Duration)>>,
+    sheds: Mutex<BTreeMap<String, Shed>>,
     /// A report has changed.
     pub changed: Signal,
+}
+
+/// Sessions that a node is to send elsewhere.
+#[derive(Clone, Copy)]
+struct Shed {
+    sessions: u64,
+    spread: Duration,
+    asked: Instant,
 }
 
 /// What is known of a node.
@@ -100,11 +108,14 @@ impl Links {
 
     /// Has a node send so many of its sessions elsewhere, within a heartbeat from now.
     pub fn shed(&self, pod_uid: &str, sessions: u64, spread: Duration) {
-        self.sheds.lock().unwrap_or_else(PoisonError::into_inner).insert(pod_uid.to_owned(), (sessions, spread));
+        let shed = Shed { sessions, spread, asked: Instant::now() };
+        self.sheds.lock().unwrap_or_else(PoisonError::into_inner).insert(pod_uid.to_owned(), shed);
     }
 
-    fn to_shed(&self, pod_uid: &str) -> Option<(u64, Duration)> {
-        self.sheds.lock().unwrap_or_else(PoisonError::into_inner).remove(pod_uid)
+    /// What it was not told in time it is not told any more: by then the sessions may be meant to stay.
+    fn to_shed(&self, pod_uid: &str) -> Option<Shed> {
+        let shed = self.sheds.lock().unwrap_or_else(PoisonError::into_inner).remove(pod_uid);
+        shed.filter(|shed| shed.asked.elapsed() <= STALE)
     }
 
     /// It changes at every heartbeat, so nobody is woken by most of it.
@@ -155,7 +166,7 @@ impl Report {
 
     /// What that node serves, as far as this one knows it.
     fn hears_of(&self, number: u64) -> Option<Arc<Wanted>> {
-        let heard = self.load.is_some_and(|(at, _)| at.elapsed() <= HEARSAY_MAX) && self.alike.contains(&number);
+        let heard = self.load.is_some_and(|(at, _)| at.elapsed() <= STALE) && self.alike.contains(&number);
         self.serves.clone().filter(|_| heard && self.withheld.is_empty() && self.unreachable.is_none())
     }
 }
@@ -225,16 +236,16 @@ async fn talk(
         let mut held = held.into_inner();
         *reached = Instant::now();
         links.note(&target.pod_uid, &held);
-        if let Some((sessions, spread)) = links.to_shed(&target.pod_uid) {
-            let request = ShedRequest { sessions, spread_ms: u32::try_from(spread.as_millis()).unwrap_or(u32::MAX) };
-            timeout(CALL_TIMEOUT, client.shed(request)).await.context("it does not answer")??;
-        }
         if links.report(&target.pod_uid).unreachable.is_some() {
             links.tell(&target.pod_uid, |report| report.unreachable = None);
         }
         if let Some(before) = taken.take_if(|taken| taken.handed != held.handed) {
             links.tell(&target.pod_uid, |report| report.serves = None);
             drifted(links, target, before.stamp, &held);
+        }
+        if let Some(Shed { sessions, spread, .. }) = links.to_shed(&target.pod_uid) {
+            let request = ShedRequest { sessions, spread_ms: u32::try_from(spread.as_millis()).unwrap_or(u32::MAX) };
+            timeout(CALL_TIMEOUT, client.shed(request)).await.context("it does not answer")??;
         }
         // What changed while the node was being told is told at once.
         loop {
@@ -417,7 +428,7 @@ mod tests {
         ));
         let mut stale = reached(&new, &[2]);
         let load = stale.load.unwrap().1;
-        stale.load = Instant::now().checked_sub(HEARSAY_MAX + Duration::from_millis(1)).map(|at| (at, load));
+        stale.load = Instant::now().checked_sub(STALE + Duration::from_millis(1)).map(|at| (at, load));
         assert!(!serves_new(stale, &second, away(&old)), "it was heard too long ago");
         let own = nodes(&[(&first, reached(&new, &[2])), (&second, reached(&old, &[]))]);
         assert!(own[1].serves.as_ref().is_some_and(|serves| Arc::ptr_eq(serves, &old)), "what it says itself counts");

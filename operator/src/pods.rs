@@ -90,7 +90,9 @@ pub fn is_stuck(pod: &Pod) -> bool {
 }
 
 fn container(pod: &Pod) -> Option<&ContainerStatus> {
-    pod.status.as_ref()?.container_statuses.as_ref()?.first()
+    let all = pod.status.as_ref()?.container_statuses.as_ref()?;
+    // Others may have put theirs beside it.
+    all.iter().find(|container| container.name == "node")
 }
 
 #[cfg(test)]

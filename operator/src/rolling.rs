@@ -18,13 +18,13 @@ use tracing::{info, warn};
 
 use crate::{
     apply::MANAGER,
-    children::{ACCEPTING, CLUSTER_LABEL, Role},
+    children::{ACCEPTING, CLUSTER_LABEL, Names, Role},
     decide::Decided,
     events::{Events, Note},
     link::{Links, Report},
     pods,
     resolve::key_of,
-    rollout::{Gate, Look, Phase, STEERED, Seen, Step, Uneven, Window},
+    rollout::{Gate, Load, Look, Phase, STEERED, Seen, Step, Uneven, Window},
     status::{self, Outcome},
     told::Told,
     watching::Watched,
@@ -41,6 +41,10 @@ const SHED_SPREAD: Duration = Duration::from_secs(5);
 /// From spreading sessions to looking whether they are uneven again; doubled as long as it was for nothing.
 const SPREAD_PAUSE: Duration = Duration::from_secs(30);
 const SPREAD_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// What a node said longer ago says nothing of how many sessions it has.
+const LOAD_AGE_MAX: Duration = Duration::from_secs(5);
+/// Nodes spread what they send elsewhere over this time at most.
+const SHED_SPREAD_MAX: Duration = Duration::from_secs(600);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How far a rollout has come.
@@ -65,8 +69,32 @@ pub struct Memory {
     replaced: Option<String>,
     progress: Option<Progress>,
     spreading: Option<Spreading>,
-    spread_next: Instant,
-    spread_pause: Duration,
+    pace: Pace,
+}
+
+/// How often sessions are spread anew.
+struct Pace {
+    next: Instant,
+    /// From one time to the next, as long as it was for nothing.
+    pause: Duration,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Pace {
+        Pace { next: now, pause: SPREAD_PAUSE }
+    }
+
+    /// Sessions are even: what was done was not for nothing.
+    fn rest(&mut self, now: Instant) {
+        self.pause = SPREAD_PAUSE;
+        self.next = self.next.min(now + SPREAD_PAUSE);
+    }
+
+    /// Sessions were spread.
+    fn done(&mut self, now: Instant) {
+        self.next = now + self.pause;
+        self.pause = (self.pause * 2).min(SPREAD_PAUSE_MAX);
+    }
 }
 
 /// Sessions are being spread anew.
@@ -119,11 +147,12 @@ impl Rolling {
         surroundings: Surroundings<'_>,
     ) -> (Window, bool) {
         let place = (cluster.uid().unwrap_or_default(), role);
+        let (own, others): (Vec<_>, Vec<_>) = self.pods(cluster).into_iter().partition(|pod| Role::of(pod) == role);
         let Some((set, window)) = set.and_then(|set| Some((set, window(set)?))) else {
             self.memory.remove(&place);
-            return (Window { start: 0, replicas: role.wanted(cluster) }, false);
+            let live = own.iter().filter(|pod| !is_leaving(pod)).filter_map(|pod| pods::ordinal(pod));
+            return (Window::covering(live, role.wanted(cluster)), false);
         };
-        let (own, others): (Vec<_>, Vec<_>) = self.pods(cluster).into_iter().partition(|pod| Role::of(pod) == role);
         let mut memory = self.memory.remove(&place).unwrap_or_else(|| Memory::new(window, cluster));
         if !surroundings.behind {
             memory.window = window;
@@ -179,7 +208,11 @@ impl Rolling {
         let key = key_of(cluster);
         let mut own = self.watched.pods.state();
         own.retain(|pod| pod.namespace().as_deref() == Some(&key.0) && pod.labels().get(CLUSTER_LABEL) == Some(&key.1));
-        own.retain(|pod| pods::ordinal(pod).is_some());
+        let names = Names::of(cluster);
+        own.retain(|pod| {
+            let of_set = |ordinal| pod.name_any() == format!("{}-{ordinal}", names.set(Role::of(pod)));
+            pods::ordinal(pod).is_some_and(of_set)
+        });
         own.sort_by_key(|pod| pods::ordinal(pod));
         own
     }
@@ -205,19 +238,19 @@ impl Rolling {
                 phase: phase(pod),
                 trouble: pods::trouble(pod),
                 stuck: pods::is_stuck(pod),
-                load: report.load.map(|(_, load)| load),
+                load: recent(report),
                 fresh: report.unreachable.is_none() && report.load.is_some_and(|(at, _)| at > memory.since),
             }
         };
-        let live: Vec<_> = own.iter().filter(|pod| pods::is_live(pod)).cloned().collect();
-        let nodes = self.links.nodes(&live);
+        let live: Vec<_> = own.iter().chain(others).filter(|pod| pods::is_live(pod)).cloned().collect();
+        let mut nodes = self.links.nodes(&live);
+        nodes.retain(|node| own.iter().any(|pod| pod.name_any() == node.name));
         let lagging = decided.resolved.wanted.get(&key_of(cluster)).and_then(|wanted| status::of_nodes(wanted, &nodes));
         let lagging = lagging.map(|outcome| match outcome {
             Outcome::Ready { message, .. } | Outcome::InProgress { message, .. } | Outcome::Stalled { message, .. } => {
                 message
             }
         });
-        let there = |ordinal: i32| own.iter().any(|pod| pods::ordinal(pod) == Some(ordinal));
         let Window { start, replicas } = memory.window;
         let ours = start..start + replicas;
         let others_leave = own
@@ -234,16 +267,16 @@ impl Rolling {
             name: cluster.name_any(),
             replicas: role.wanted(cluster),
             takes_clients: takes_clients(cluster, role, others),
-            elsewhere: others.iter().map(of).filter_map(|report| report.load).map(|(_, load)| load.sessions).sum(),
+            stops: cluster.spec.replicas == 0,
+            elsewhere: others.iter().map(of).filter_map(|report| recent(&report)).map(|load| load.sessions).sum(),
             is_later,
             window: memory.window,
             caught_up: !behind
                 && observed >= set.metadata.generation
                 && revision.is_some()
-                && ours.clone().all(there)
                 && others_leave
                 && memory.replaced.is_none(),
-            pods: own.iter().zip(&reports).map(seen).collect(),
+            pods: pods_of(own.iter().zip(&reports).map(seen).collect(), memory.window, &set.name_any()),
             lagging,
             quiet: Duration::ZERO,
             sessions_before: memory.sessions_before,
@@ -259,11 +292,19 @@ impl Rolling {
             Some(gets) => gets.iter().map(String::as_str).collect(),
             None => look.accepting(),
         };
-        for (pod, seen) in own.iter().zip(&look.pods).filter(|(_, seen)| seen.phase != Phase::Leaving) {
-            let now = accepting.contains(&*seen.name) || seen.phase == Phase::Starting && look.takes_clients;
-            if is_accepting(pod) == now {
-                continue;
-            }
+        let of = |seen: &Seen| own.iter().find(|pod| pod.name_any() == seen.name);
+        let wanted = look.pods.iter().filter_map(|seen| {
+            let now = match seen.phase {
+                // It gets nobody, and may be back before anybody looks.
+                Phase::Leaving | Phase::Unready => return None,
+                Phase::Starting => look.takes_clients,
+                Phase::Serving => accepting.contains(&*seen.name),
+            };
+            of(seen).filter(|pod| is_accepting(pod) != now).map(|pod| (pod, seen, now))
+        });
+        let mut wanted: Vec<_> = wanted.collect();
+        wanted.sort_by_key(|(_, _, now)| !now);
+        for (pod, seen, now) in wanted {
             let patch = json!({"metadata": {
                 "uid": pod.uid(), "labels": {ACCEPTING: now.to_string()},
             }});
@@ -271,11 +312,13 @@ impl Rolling {
             let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
             let patch = Patch::Merge(&patch);
             match timeout(CALL_TIMEOUT, api.patch(&seen.name, &params, &patch)).await {
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => continue,
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}
                 Ok(Err(error)) => warn!(pod = seen.name, %error, "Whether the pod takes clients was not written."),
                 Err(_) => warn!(pod = seen.name, "Whether the pod takes clients was not written in time."),
             }
+            // Those that are to get clients come first: without them the others keep theirs.
+            return;
         }
     }
 
@@ -290,26 +333,28 @@ impl Rolling {
         let now = Instant::now();
         let steady = look.quiet > STEERED && cluster.spec.rebalance != Some(false);
         let Some(spreading) = &mut memory.spreading else {
-            if !steady || now < memory.spread_next {
+            if !steady {
                 return None;
             }
             let Some(uneven) = look.uneven() else {
-                memory.spread_pause = SPREAD_PAUSE;
+                memory.pace.rest(now);
                 return None;
             };
+            if now < memory.pace.next {
+                return None;
+            }
             let gets = uneven.gets.clone();
             // Nodes that give all go no faster than if they stopped, one after the other.
             let drain = Duration::from_secs(cluster.spec.drain_seconds.try_into().unwrap_or(0));
             let all = drain * u32::try_from(uneven.gives.len()).unwrap_or(1);
-            let over = if look.takes_clients { SHED_SPREAD } else { SHED_SPREAD.max(all) };
+            let over = if look.takes_clients { SHED_SPREAD } else { all.clamp(SHED_SPREAD, SHED_SPREAD_MAX) };
             memory.spreading = Some(Spreading { uneven, over, began: now, told: false });
             return Some(gets);
         };
         let took = now - spreading.began;
         if took > STEERED + spreading.over * 2 || !look.still_spreads(&spreading.uneven) {
             memory.spreading = None;
-            memory.spread_next = now + memory.spread_pause;
-            memory.spread_pause = (memory.spread_pause * 2).min(SPREAD_PAUSE_MAX);
+            memory.pace.done(now);
             return None;
         }
         if !spreading.told && took > STEERED {
@@ -345,13 +390,42 @@ impl Rolling {
     }
 }
 
+/// What a node says of itself, unless that is too old to act on.
+fn recent(report: &Report) -> Option<Load> {
+    report.load.filter(|(at, _)| at.elapsed() <= LOAD_AGE_MAX).map(|(_, load)| load)
+}
+
+/// The pods that there are, and those that the set has not made, the lowest ordinal first.
+fn pods_of(mut pods: Vec<Seen>, Window { start, replicas }: Window, set: &str) -> Vec<Seen> {
+    let there: BTreeSet<_> = pods.iter().map(|pod| pod.ordinal).collect();
+    let missing = (start..start.saturating_add(replicas)).filter(|ordinal| !there.contains(ordinal));
+    pods.extend(missing.map(|ordinal| {
+        let name = format!("{set}-{ordinal}");
+        let trouble = format!("{name} is not made; if it stays so, the events of the StatefulSet {set} say why");
+        Seen {
+            ordinal,
+            current: true,
+            phase: Phase::Starting,
+            trouble: Some(trouble),
+            stuck: false,
+            load: None,
+            fresh: false,
+            name,
+        }
+    }));
+    pods.sort_by_key(|pod| pod.ordinal);
+    pods
+}
+
 /// Whether clients are meant to come to the pods of a role, beside which there are those of the other one.
 fn takes_clients(cluster: &AppSocketsCluster, role: Role, others: &[Arc<Pod>]) -> bool {
     let edges = Role::Edge.wanted(cluster);
+    let serving = others.iter().filter(|pod| phase(pod) == Phase::Serving).count();
     match role {
-        Role::Core => edges == 0 || !others.iter().any(|pod| phase(pod) == Phase::Serving),
-        // Where there are to be no pods at all, none gives its clients to others.
-        Role::Edge => edges > 0 || cluster.spec.replicas == 0,
+        // A few of many edge nodes are not to get what all are meant to hold.
+        Role::Core => edges == 0 || i32::try_from(serving).is_ok_and(|serving| serving * 2 <= edges),
+        // Where nobody else serves, or there are to be no pods at all, none gives its clients to others.
+        Role::Edge => edges > 0 || cluster.spec.replicas == 0 || serving == 0,
     }
 }
 
@@ -396,8 +470,7 @@ impl Memory {
             replaced: None,
             progress: None,
             spreading: None,
-            spread_next: Instant::now(),
-            spread_pause: SPREAD_PAUSE,
+            pace: Pace::new(Instant::now()),
         }
     }
 
@@ -405,10 +478,11 @@ impl Memory {
     fn notice(&mut self, look: &Look, own: &[Arc<Pod>]) {
         let there = |uid: &String| own.iter().any(|pod| pod.uid().as_ref() == Some(uid) && !is_leaving(pod));
         self.replaced.take_if(|uid| !there(uid));
-        let seen = own.iter().zip(&look.pods);
-        let seen: Vec<_> = seen
-            .map(|(pod, seen)| (pod.uid().unwrap_or_default(), seen.phase, seen.current, is_accepting(pod)))
-            .collect();
+        let of = |seen: &Seen| {
+            let pod = own.iter().find(|pod| pod.name_any() == seen.name)?;
+            Some((pod.uid().unwrap_or_default(), seen.phase, seen.current, is_accepting(pod)))
+        };
+        let seen: Vec<_> = look.pods.iter().filter_map(of).collect();
         if seen != self.seen {
             (self.seen, self.since) = (seen, Instant::now());
         }
@@ -431,7 +505,7 @@ fn is_leaving(pod: &Pod) -> bool {
 }
 
 fn is_accepting(pod: &Pod) -> bool {
-    pod.labels().get(ACCEPTING).is_none_or(|accepting| accepting == "true")
+    pod.labels().get(ACCEPTING).is_some_and(|accepting| accepting == "true")
 }
 
 fn phase(pod: &Pod) -> Phase {
@@ -440,5 +514,28 @@ fn phase(pod: &Pod) -> Phase {
         () if pods::is_ready(pod) => Phase::Serving,
         () if pods::is_live(pod) => Phase::Unready,
         () => Phase::Starting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Instant, Pace, SPREAD_PAUSE, SPREAD_PAUSE_MAX};
+
+    #[test]
+    fn sessions_that_do_not_become_even_are_spread_less_and_less_often() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        for times in [1, 2, 4] {
+            pace.done(now);
+            assert_eq!(pace.next, now + SPREAD_PAUSE * times);
+        }
+        for _ in 0..20 {
+            pace.done(now);
+        }
+        assert_eq!(pace.next, now + SPREAD_PAUSE_MAX);
+        pace.rest(now);
+        assert_eq!(pace.next, now + SPREAD_PAUSE, "they have become even");
+        pace.done(now);
+        assert_eq!(pace.next, now + SPREAD_PAUSE);
     }
 }

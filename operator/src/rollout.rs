@@ -26,6 +26,18 @@ pub struct Window {
     pub replicas: i32,
 }
 
+impl Window {
+    /// For a set that is made anew while pods of the last one are there: none of them goes by that.
+    pub fn covering(pods: impl Iterator<Item = i32>, wanted: i32) -> Window {
+        let (start, end) =
+            pods.fold((i32::MAX, 0), |(start, end), pod| (start.min(pod), end.max(pod.saturating_add(1))));
+        match end {
+            0 => Window { start: 0, replicas: wanted },
+            _ => Window { start, replicas: wanted.max(end - start) },
+        }
+    }
+}
+
 /// How far a pod has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -72,6 +84,8 @@ pub struct Look {
     pub replicas: i32,
     /// Whether clients are meant to come to these pods, and not to those of another set.
     pub takes_clients: bool,
+    /// Whether the whole cluster is to stop, so that there is nobody to give clients to.
+    pub stops: bool,
     /// Sessions at pods of another set.
     pub elsewhere: u64,
     /// Whether another set is to become new before this one.
@@ -185,30 +199,33 @@ impl Look {
         }
         let Window { start, replicas } = self.window;
         let resize = |start, replicas| Step::Resize(Window { start, replicas });
-        // One that serves nobody can go at once: so what never ran is healed by writing what does.
-        let idle = self.ours().filter(|pod| !pod.current && pod.phase == Phase::Starting);
-        if let Some(idle) = idle.last() {
+        if let Some(idle) = self.ours().filter(|pod| self.goes_idle(pod)).last() {
             return match idle.ordinal == start + replicas - 1 && replicas > self.replicas {
                 true => resize(start, replicas - 1),
                 false => Step::Replace(idle.name.clone()),
             };
         }
         let outdated = self.ours().find(|pod| !pod.current);
-        if let Some(outdated) = outdated.filter(|_| self.is_later && !self.skips(Gate::CoreNodes)) {
-            let message = format!("the core nodes become new before {}", outdated.name);
-            return Step::Wait { gate: Gate::CoreNodes, message, stalled: false };
-        }
-        let wanted = self.replicas + i32::from(outdated.is_some() && self.replicas > 0);
-        let all_at_once = self.replicas == 0 && self.takes_clients;
+        // They may become more or fewer all the same.
+        let held = outdated.filter(|_| self.is_held());
+        let wanted = self.replicas + i32::from(outdated.is_some() && held.is_none() && self.replicas > 0);
+        let all_at_once = self.replicas == 0 && self.stops;
         if replicas < wanted || all_at_once && replicas > 0 {
             // Two new pods at a time would share the sessions of one that leaves, and the last would get too few.
             let leaving = self.leaving().filter(|_| outdated.is_some() && !self.skips(Gate::PodsReady));
             return leaving.unwrap_or_else(|| resize(start, wanted));
         }
-        let goes = match (outdated, self.ours().last()) {
-            (None, Some(last)) if replicas > wanted => last,
-            (Some(outdated), _) => outdated,
-            _ => return self.leaving().unwrap_or(Step::Stay),
+        let last = self.ours().last();
+        let is_surplus =
+            |last: &&Seen| self.is_surplus(last) || replicas > wanted && (outdated.is_none() || held.is_some());
+        let goes = match (last.filter(is_surplus), held, outdated) {
+            (Some(surplus), ..) => surplus,
+            (None, Some(held), _) => {
+                let message = format!("the core nodes become new before {}", held.name);
+                return Step::Wait { gate: Gate::CoreNodes, message, stalled: false };
+            }
+            (None, None, Some(outdated)) => outdated,
+            (None, None, None) => return self.leaving().unwrap_or(Step::Stay),
         };
         if goes.phase != Phase::Starting
             && let Some(wait) = self.gate(goes)
@@ -216,10 +233,44 @@ impl Look {
             return wait;
         }
         match goes.ordinal {
+            highest if highest == start + replicas - 1 && (goes.current || self.is_surplus(goes)) => {
+                resize(start, replicas - 1)
+            }
             lowest if lowest == start && !goes.current => resize(start + 1, replicas - 1),
-            highest if highest == start + replicas - 1 && goes.current => resize(start, replicas - 1),
             _ => Step::Replace(goes.name.clone()),
         }
+    }
+
+    /// Whether another set is to become new before this one.
+    fn is_held(&self) -> bool {
+        self.is_later && !self.skips(Gate::CoreNodes)
+    }
+
+    /// Whether it is one too many, and not as the resource says now: it is not to be replaced, but goes. So a revision that
+    /// is taken back, or changed once more while its first pod serves, leaves those alone that served before.
+    fn is_surplus(&self, pod: &Seen) -> bool {
+        let Window { start, replicas } = self.window;
+        !pod.current && replicas > self.replicas && pod.ordinal == start + replicas - 1
+    }
+
+    /// Whether a pod that serves nobody goes at once: so what never ran is healed by writing what does. One that ran, and
+    /// may be back in a moment, is not given to a revision that has not shown that it runs, or that waits for somebody.
+    fn goes_idle(&self, pod: &Seen) -> bool {
+        let serves = || self.ours().any(|pod| matches!(pod.phase, Phase::Serving | Phase::Unready));
+        let unproven = || self.ours().any(|pod| pod.current && pod.phase == Phase::Starting);
+        let waits = || {
+            unproven() && !self.skip.contains(&Gate::AdditionalPod)
+                || self.awaits_somebody() && !self.skip.contains(&Gate::Canary)
+                || self.is_held()
+        };
+        let is_idle = !pod.current && pod.phase == Phase::Starting;
+        is_idle && (pod.stuck || self.is_surplus(pod) || !serves() || !waits())
+    }
+
+    /// Whether as many pods are new as somebody is to look at.
+    fn awaits_somebody(&self) -> bool {
+        let pause_after = self.pause_after.map(|pods| usize::try_from(pods).unwrap_or(0));
+        pause_after.is_some_and(|pause_after| self.updated() >= pause_after.max(1))
     }
 
     /// It is over when the last one is gone.
@@ -264,21 +315,20 @@ impl Look {
                     _ => format!("{} is not ready", away.name),
                 })
             }
-            Gate::Canary => {
-                let pause_after = usize::try_from(self.pause_after?).unwrap_or(0);
-                (!goes.current && self.updated() >= pause_after.max(1)).then(|| {
-                    let say = format!("kubectl appsockets promote {}", self.name);
-                    (format!("somebody is to look at the new pods, and then to say: {say}"), false)
-                })
-            }
+            Gate::Canary => (!goes.current && !self.is_surplus(goes) && self.awaits_somebody()).then(|| {
+                let say = format!("kubectl appsockets promote {}", self.name);
+                (format!("somebody is to look at the new pods, and then to say: {say}"), false)
+            }),
             Gate::Served => self.lagging.clone().and_then(comes),
             Gate::Settled => {
-                let loads: Option<Vec<_>> = self.serving().map(|pod| pod.load.filter(|_| pod.fresh)).collect();
-                let settled = loads.is_some_and(|loads| {
-                    let view = loads.first().map(|load| load.view);
-                    loads.iter().all(|load| load.settled && Some(load.view) == view)
-                });
-                if settled && self.quiet >= STEERED {
+                if self.quiet < STEERED {
+                    return comes("services have to hear which pods take clients".to_owned());
+                }
+                if let Some(silent) = self.serving().find(|pod| !pod.fresh || pod.load.is_none()) {
+                    return comes(format!("{} does not say how far it is", silent.name));
+                }
+                let views: BTreeSet<_> = self.serving().filter_map(|pod| pod.load).map(|load| load.view).collect();
+                if views.len() <= 1 && self.serving().all(|pod| pod.load.is_some_and(|load| load.settled)) {
                     return None;
                 }
                 comes("the nodes take over each other's channels".to_owned())
@@ -319,13 +369,25 @@ impl Look {
         // What is known of sessions is a second old, so one that almost has its part gets no more while others lack much.
         for percent in [ALMOST, 100] {
             let enough = self.mean() * percent / 100;
-            let lacks = |pod: &&Seen| pod.load.is_none_or(|load| load.sessions < enough);
+            let lacks = |pod: &&Seen| pod.load.is_some_and(|load| load.sessions < enough);
             let lacking: Vec<_> = stay.iter().copied().filter(lacks).collect();
             if !lacking.is_empty() {
                 return names(lacking);
             }
         }
-        names(stay)
+        // One that nobody has heard of may have too many already.
+        let unknown: Vec<_> = stay.iter().copied().filter(|pod| pod.load.is_none()).collect();
+        if !unknown.is_empty() {
+            return names(unknown);
+        }
+        if self.pods.iter().any(|pod| pod.phase == Phase::Leaving) {
+            return names(stay);
+        }
+        // Nothing moves, and that may last: the new pods do not get all who come meanwhile.
+        let most = self.mean() * UNEVEN / 100;
+        let spare: Vec<_> =
+            serving.iter().copied().filter(|pod| pod.load.is_some_and(|load| load.sessions < most)).collect();
+        names(if spare.is_empty() { serving } else { spare })
     }
 
     /// Sessions that each pod would have, at least one.
@@ -362,10 +424,11 @@ impl Look {
         (!uneven.gets.is_empty()).then_some(uneven)
     }
 
-    /// Whether what is being spread is still to be: no pod came or went meanwhile, and clients are still meant to be
-    /// here, or elsewhere.
+    /// Whether what is being spread is still to be: no pod came or went meanwhile, those that get sessions serve, and
+    /// clients are still meant to be here, or elsewhere.
     pub fn still_spreads(&self, uneven: &Uneven) -> bool {
-        self.step() == Step::Stay && self.takes_clients != uneven.gets.is_empty()
+        let serves = |name: &String| self.serving().any(|pod| pod.name == *name);
+        self.step() == Step::Stay && self.takes_clients != uneven.gets.is_empty() && uneven.gets.iter().all(serves)
     }
 }
 

@@ -94,6 +94,12 @@ pub struct Watched {
 pub type Failing = Arc<Mutex<BTreeMap<String, String>>>;
 
 impl Watched {
+    /// Whether the resource of a cluster is still there.
+    pub fn has_cluster(&self, cluster: &AppSocketsCluster) -> bool {
+        let there = |other: &Arc<DeserializeGuard<AppSocketsCluster>>| other.meta().uid == cluster.metadata.uid;
+        self.clusters.state().iter().any(there)
+    }
+
     /// Begins to watch a Kubernetes namespace, or all of them.
     pub fn start(client: &Client, scope: Option<&str>) -> Watched {
         let failing = Failing::default();

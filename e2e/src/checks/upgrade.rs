@@ -268,7 +268,7 @@ impl Shows<'_> {
             let Ok(said) = node.get("/v1/stop").await else { continue };
             let connections = said.as_ref().and_then(|said| said["connections"].as_u64());
             let connections = connections.context("a node does not say how many connections it has")?;
-            if connections > 0 || pod.labels().get("appsockets.io/accepting").is_none_or(|accepts| accepts == "true") {
+            if connections > 0 || pod.labels().get("appsockets.io/accepting").is_some_and(|accepts| accepts == "true") {
                 each.push(connections);
             }
         }

@@ -47,7 +47,7 @@ fn row(cluster: &AppSocketsCluster, pod: &Pod, metrics: &str) -> [String; COLUMN
         () if node_pods::is_live(pod) => "not ready",
         () => "starts",
     };
-    let accepts = pod.labels().get(ACCEPTING).is_none_or(|accepts| accepts == "true");
+    let accepts = pod.labels().get(ACCEPTING).is_some_and(|accepts| accepts == "true");
     let figure = |name: &str| figure(metrics, name);
     let connected = figure("appsockets_sessions").zip(figure("appsockets_sessions_parked"));
     let shown = |figure: Option<u64>| figure.map_or_else(|| "?".to_owned(), |figure| figure.to_string());

@@ -34,6 +34,7 @@ fn look(replicas: i32, start: i32, pods: &str, sessions: &[u64]) -> Look {
         name: "main".to_owned(),
         replicas,
         takes_clients: true,
+        stops: false,
         elsewhere: 0,
         is_later: false,
         window: Window { start, replicas: pods.len() as i32 },
@@ -136,6 +137,34 @@ fn what_never_ran_is_replaced_without_waiting() {
 }
 
 #[test]
+fn one_that_ran_is_not_given_to_a_revision_that_has_not_shown_that_it_runs() {
+    assert_eq!(gate(&look(3, 0, "stsB", &[])), (Gate::AdditionalPod, true), "it would not come back");
+    let canary = Look { pause_after: Some(1), ..look(3, 0, "stsS", &[]) };
+    assert_eq!(gate(&canary), (Gate::Canary, false), "nobody has said that it goes on");
+    assert_eq!(look(3, 0, "stsS", &[]).step(), Step::Replace("main-1".to_owned()));
+    assert_eq!(look(3, 0, "ttt", &[]).step(), Step::Replace("main-2".to_owned()), "there is nothing to lose");
+    assert_eq!(look(3, 0, "ttT", &[]).step(), Step::Replace("main-1".to_owned()), "they may need each other");
+}
+
+#[test]
+fn what_is_taken_back_goes_and_leaves_the_others_alone() {
+    let canary = |pods| Look { pause_after: Some(1), ..look(3, 0, pods, &[]) };
+    assert_eq!(canary("SSSs").step(), resize(0, 3), "nobody has to promote what was there before");
+    assert_eq!(gate(&canary("SUSs")), (Gate::PodsReady, false));
+    assert_eq!(canary("ssss").step(), resize(0, 3), "a third revision: what served before stays for now");
+    assert_eq!(canary("sss").step(), resize(0, 4));
+}
+
+#[test]
+fn a_set_that_is_made_anew_keeps_the_pods_that_there_are() {
+    let covering = |pods: &[i32], wanted| Window::covering(pods.iter().copied(), wanted);
+    assert_eq!(covering(&[], 3), Window { start: 0, replicas: 3 });
+    assert_eq!(covering(&[5, 3, 4], 3), Window { start: 3, replicas: 3 });
+    assert_eq!(covering(&[3, 6], 3), Window { start: 3, replicas: 4 });
+    assert_eq!(covering(&[3], 3), Window { start: 3, replicas: 3 });
+}
+
+#[test]
 fn a_revision_that_comes_back_keeps_its_pods() {
     // Half way, the old revision is wanted again.
     assert_eq!(look(3, 1, "SSs", &[]).step(), resize(1, 4));
@@ -149,9 +178,10 @@ fn scaling_takes_one_away_at_a_time_and_adds_all_at_once() {
     assert_eq!(look(2, 2, "SSSSS", &[]).step(), resize(2, 4));
     assert_eq!(gate(&look(2, 2, "SSSSL", &[])), (Gate::PodsReady, false));
     assert_eq!(look(2, 2, "SSTT", &[]).step(), resize(2, 3), "it serves nobody");
-    assert_eq!(look(0, 2, "SSS", &[]).step(), resize(2, 0));
-    assert_eq!(look(0, 2, "sss", &[]).step(), resize(2, 0));
-    assert_eq!(look(2, 0, "ssss", &[]).step(), resize(1, 3), "what is old goes first");
+    let stops = |pods| Look { stops: true, ..look(0, 2, pods, &[]) };
+    assert_eq!(stops("SSS").step(), resize(2, 0));
+    assert_eq!(stops("sss").step(), resize(2, 0));
+    assert_eq!(look(2, 0, "ssss", &[]).step(), resize(0, 3), "what is too many is not replaced");
 }
 
 #[test]
@@ -167,7 +197,15 @@ fn clients_come_to_pods_that_stay_and_have_less_than_their_part() {
     assert_eq!(accepting(look(3, 1, "ssSS", &[100, 100, 100, 0])), ["main-4"], "main-3 has its part");
     assert_eq!(accepting(look(3, 1, "ssSS", &[100, 105, 95, 0])), ["main-4"], "main-3 almost has its part");
     assert_eq!(accepting(look(3, 1, "sSSl", &[110, 95, 92])), ["main-2", "main-3"]);
-    assert_eq!(accepting(look(3, 1, "ssS", &[100, 100, 100])), ["main-3"], "there is no better one");
+    let all = ["main-1", "main-2", "main-3"];
+    assert_eq!(accepting(look(3, 1, "ssS", &[100, 100, 100])), all, "it may stay so for long");
+    assert_eq!(accepting(look(3, 1, "ssS", &[90, 80, 130])), ["main-1", "main-2"]);
+    assert_eq!(accepting(look(3, 1, "ssSl", &[100, 100, 100])), ["main-3"], "one gives its sessions away");
+    let mut unheard = Look { sessions_before: Some(300), ..look(3, 1, "sSS", &[100, 50, 0]) };
+    unheard.pods[2].load = None;
+    assert_eq!(accepting(unheard.clone()), ["main-2"], "it may have many already");
+    unheard.pods[1].load = Some(Load { sessions: 100, view: 7, settled: true });
+    assert_eq!(accepting(unheard), ["main-3"], "it has only begun");
     assert_eq!(accepting(look(2, 0, "SSSS", &[10, 10, 10, 10])), ["main-0", "main-1"], "the others will go");
 }
 
@@ -195,6 +233,8 @@ fn sessions_are_no_longer_spread_where_that_would_leave_clients_without_a_pod() 
     assert!(core(true).still_spreads(&among_each_other));
     assert!(!core(false).still_spreads(&among_each_other), "there are edge nodes now");
     assert!(!Look { caught_up: false, ..core(true) }.still_spreads(&among_each_other));
+    let without_it = look(3, 0, "SSU", &[400, 500, 0]);
+    assert!(!without_it.still_spreads(&among_each_other), "nobody is there to take them");
 }
 
 #[test]
@@ -220,6 +260,11 @@ fn edge_nodes_become_new_after_the_core_nodes() {
     let mut skipping = later("ss");
     skipping.skip.insert(Gate::CoreNodes);
     assert_eq!(skipping.step(), resize(0, 3));
+    let held = |replicas, pods| Look { is_later: true, ..look(replicas, 0, pods, &[]) };
+    assert_eq!(held(4, "ss").step(), resize(0, 4), "more of them need not wait");
+    assert_eq!(held(1, "ss").step(), resize(0, 1), "nor do fewer");
+    assert_eq!(held(1, "sS").step(), resize(0, 1));
+    assert_eq!(gate(&held(2, "st")), (Gate::CoreNodes, false), "it may be back in a moment");
 }
 
 #[test]
@@ -234,5 +279,5 @@ fn edge_nodes_that_are_no_longer_wanted_go_one_after_the_other() {
     assert_eq!(gate(&Look { sessions_before: Some(15), ..going("SS") }), (Gate::SessionsBack, false));
     assert_eq!(going("S").step(), resize(4, 0));
     assert_eq!(going("").step(), Step::Stay);
-    assert_eq!(look(0, 4, "SS", &[]).step(), resize(4, 0), "with all others they go at once");
+    assert_eq!(Look { stops: true, ..going("SS") }.step(), resize(4, 0), "with all others they go at once");
 }
