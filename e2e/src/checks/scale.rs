@@ -67,7 +67,12 @@ pub async fn run(kubernetes: &Kubernetes<'_>, hubs: usize) -> anyhow::Result<()>
     println!("scale: a change among them is Ready after {:.2} s", changed.elapsed().as_secs_f64());
 
     failures::undecodable(kubernetes).await?;
-    api.delete_collection(&DeleteParams::default(), &ListParams::default().labels("many=true")).await?;
+    // The API server ends what takes it longer than a minute.
+    let deleted = until("the hubs are deleted", 300, async || {
+        let all = ListParams::default().labels("many=true");
+        Ok(api.delete_collection(&DeleteParams::default(), &all).await.map(drop).map_err(|error| error.to_string()))
+    });
+    deleted.await?;
     let held = until("so many hubs do not go unasked", 30, async || {
         let status = kubernetes.status(SHOP, "appsocketscluster/main")?.to_string();
         Ok(if status.contains("RemovalsHeld") { Ok(()) } else { Err(status) })
