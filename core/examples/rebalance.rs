@@ -1,0 +1,231 @@
+//! What a change of view costs the shards of a cluster: three nodes own many channels, each with a subscriber and a copy; a
+//! fourth node joins, then one ends. All of it is in one thread and without a network, but each message is encoded and decoded.
+//! `cargo run --release -p appsockets-core --example rebalance -- [channels] [messages under way]`
+
+#![expect(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    reason = "a command of a crate that does no I/O: it prints, and measures the time"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use appsockets_core::{
+    channel::ChannelKey,
+    cluster::view::{ClusterId, Member, NodeId, View},
+    fanout::Subscriber,
+    message::{Form, Payload},
+    session::event,
+    settings::{
+        hub::{Hub, Rules},
+        resource::HubSpec,
+    },
+    shard::{
+        Config, Shard,
+        history::HistoryBounds,
+        peer::PeerMessage,
+        request::{Ask, Effect, Listener, Publish, Request, Subscribe, Token},
+    },
+    time::Now,
+};
+
+const NOW: Now = Now { mono_ms: 1_000, unix_ms: 1_000 };
+const POINTS: u16 = 128;
+
+fn main() {
+    let number = |at: usize, otherwise| std::env::args().nth(at).map_or(otherwise, |text| text.parse().unwrap());
+    let (channels, under_way) = (number(1, 100_000), number(2, 0));
+    let mut cluster = Cluster::default();
+    let keys: Vec<_> = (0..channels).map(|number| ChannelKey::new("shop", format!("orders-{number}"))).collect();
+    (1..=3).for_each(|node| cluster.start(node));
+    cluster.measure("founding", |cluster| cluster.go_to(&[1, 2, 3]));
+    cluster.measure("subscribing", |cluster| {
+        for (number, key) in (0u32..).zip(&keys) {
+            cluster.ask(1 + u64::from(number % 3), key, subscribe(number));
+        }
+    });
+    cluster.start(4);
+    cluster.publish(&keys[..under_way]);
+    cluster.measure("a node joins", |cluster| cluster.go_to(&[1, 2, 3, 4]));
+    cluster.publish(&keys[..under_way]);
+    cluster.measure("a view without a change", |cluster| cluster.go_to(&[1, 2, 3, 4]));
+    cluster.publish(&keys[..under_way]);
+    cluster.measure("a node ends", |cluster| {
+        cluster.end(3);
+        cluster.go_to(&[1, 2, 4]);
+    });
+}
+
+fn id(node: u64) -> NodeId {
+    NodeId { node, generation: 1 }
+}
+
+fn subscribe(number: u32) -> Ask {
+    let token = Token { subscriber: Subscriber { slot: number, generation: 0 }, number: 1 };
+    let member = event::Member { session_id: format!("session-{number}").into(), identity: None, since_ms: 1 };
+    Ask::Subscribe(Subscribe { token, member, attachment: 1, recover: None })
+}
+
+fn shard(node: u64) -> Shard {
+    let mut shard = Shard::new(Config {
+        node,
+        generation: 1,
+        index: 0,
+        count: 1,
+        seed: 1,
+        history: HistoryBounds { messages_max: 100, bytes_max: 65_536, unseen_max: 1_000 },
+        retain_ms: 60_000,
+        close_ms: 60_000,
+        occupancy_ms: 1_000,
+        hold_ms: 5_000,
+        restore_ms: 60_000,
+        waiting_max: 100,
+        held_max: 1_000,
+        channels_max: 1_000_000,
+    });
+    let spec = HubSpec { default_public: true, allow_anonymous: true, ..HubSpec::default() };
+    let mut hub = Hub::with_spec("shop", &spec);
+    hub.default_rules = Arc::new(Rules { redundancy: 1, ..*hub.default_rules });
+    shard.set_hub(NOW, Arc::new(hub), &mut Vec::new());
+    shard
+}
+
+/// Shards of several nodes, and what is under way between them.
+#[derive(Default)]
+struct Cluster {
+    shards: BTreeMap<u64, Shard>,
+    views: Vec<Arc<View>>,
+    letters: VecDeque<(NodeId, NodeId, Vec<u8>)>,
+    served: BTreeSet<u64>,
+    bytes: usize,
+    messages: usize,
+    spent: BTreeMap<u64, Duration>,
+}
+
+impl Cluster {
+    fn start(&mut self, node: u64) {
+        self.shards.insert(node, shard(node));
+        self.tell_alive();
+    }
+
+    fn end(&mut self, node: u64) {
+        self.shards.remove(&node);
+        self.each(|shard, effects| shard.gone(NOW, id(node), effects));
+        self.each(|shard, effects| shard.session(NOW, id(node), false, effects));
+        self.tell_alive();
+    }
+
+    fn tell_alive(&mut self) {
+        let alive: Vec<_> = self.shards.keys().map(|node| id(*node)).collect();
+        self.each(|shard, effects| shard.set_alive(NOW, alive.iter().copied(), effects));
+    }
+
+    fn ask(&mut self, node: u64, key: &ChannelKey, ask: Ask) {
+        let request = Request { from: Listener { node, worker: 0 }, key: key.clone(), ask };
+        self.step(node, |shard, effects| shard.handle(NOW, request, effects));
+    }
+
+    /// Publishes that are under way when the next view comes.
+    fn publish(&mut self, keys: &[ChannelKey]) {
+        for (number, key) in (0u32..).zip(keys) {
+            let token = Token { subscriber: Subscriber { slot: number, generation: 0 }, number: 2 };
+            let payload = Payload { bytes: vec![7; 100].into(), form: Form::Binary };
+            let ask = Ask::Publish(Publish {
+                token,
+                ack: true,
+                event: "e".into(),
+                payload,
+                store: false,
+                push: false,
+                retain: false,
+                key: None,
+            });
+            self.ask(1 + u64::from(number % 3), key, ask);
+        }
+    }
+
+    /// Every node comes to the next view, one after the other, and is in session with those that have it.
+    fn go_to(&mut self, nodes: &[u64]) {
+        let members = nodes.iter().map(|node| Member { id: id(*node), points: POINTS }).collect();
+        let number = self.views.len() as u64 + 1;
+        let view = Arc::new(View::new(ClusterId { founded_ms: 1, chance: 1 }, number, members));
+        let open: Vec<_> = self.views.last().cloned().into_iter().collect();
+        self.served.clear();
+        let all: Vec<_> = self.shards.keys().copied().collect();
+        for node in all.iter().copied() {
+            let others = || all.iter().copied().filter(move |other| *other != node);
+            for other in others() {
+                self.step(node, |shard, effects| shard.session(NOW, id(other), false, effects));
+            }
+            self.step(node, |shard, effects| shard.install(NOW, view.clone(), open.clone(), effects));
+            for other in others().filter(|other| *other < node) {
+                self.step(node, |shard, effects| shard.session(NOW, id(other), true, effects));
+                self.step(other, |shard, effects| shard.session(NOW, id(node), true, effects));
+            }
+        }
+        self.views.push(view);
+        self.deliver();
+        assert!(nodes.iter().all(|node| self.served.contains(node)), "{:?} of {nodes:?}", self.served);
+        self.each(|shard, _| shard.settled(number));
+    }
+
+    fn measure(&mut self, what: &str, act: impl FnOnce(&mut Cluster)) {
+        (self.messages, self.bytes) = (0, 0);
+        self.spent.clear();
+        let began = Instant::now();
+        act(self);
+        self.deliver();
+        let total = began.elapsed();
+        let most = self.spent.values().max().copied().unwrap_or_default();
+        println!(
+            "{what}: {:.0} ms of one core, {:.0} ms at the busiest node, {} messages, {} bytes",
+            total.as_secs_f64() * 1e3,
+            most.as_secs_f64() * 1e3,
+            self.messages,
+            self.bytes
+        );
+    }
+
+    fn deliver(&mut self) {
+        while let Some((from, to, bytes)) = self.letters.pop_front() {
+            let began = Instant::now();
+            let message: PeerMessage = postcard::from_bytes(&bytes).unwrap();
+            *self.spent.entry(to.node).or_default() += began.elapsed();
+            self.step(to.node, |shard, effects| shard.receive(NOW, from, message, effects));
+        }
+    }
+
+    fn each(&mut self, mut input: impl FnMut(&mut Shard, &mut Vec<Effect>)) {
+        for node in self.shards.keys().copied().collect::<Vec<_>>() {
+            self.step(node, &mut input);
+        }
+    }
+
+    fn step(&mut self, node: u64, input: impl FnOnce(&mut Shard, &mut Vec<Effect>)) {
+        let Some(shard) = self.shards.get_mut(&node) else { return };
+        let began = Instant::now();
+        let mut effects = Vec::new();
+        input(shard, &mut effects);
+        shard.end_turn(NOW, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Send { to, message } => {
+                    let bytes = postcard::to_allocvec(&message).unwrap();
+                    self.messages += 1;
+                    self.bytes += bytes.len();
+                    self.letters.push_back((id(node), to, bytes));
+                }
+                Effect::Served { view } if view == self.views.len() as u64 + 1 => drop(self.served.insert(node)),
+                Effect::Served { view } if view == self.views.len() as u64 => drop(self.served.insert(node)),
+                _ => {}
+            }
+        }
+        *self.spent.entry(node).or_default() += began.elapsed();
+    }
+}
