@@ -117,7 +117,7 @@ impl Cluster {
     fn end(&mut self, node: u64) {
         self.shards.remove(&node);
         self.each(|shard, effects| shard.gone(NOW, id(node), effects));
-        self.each(|shard, effects| shard.session(NOW, id(node), false, effects));
+        self.each(|shard, effects| shard.session(NOW, id(node), None, effects));
         self.tell_alive();
     }
 
@@ -161,12 +161,12 @@ impl Cluster {
         for node in all.iter().copied() {
             let others = || all.iter().copied().filter(move |other| *other != node);
             for other in others() {
-                self.step(node, |shard, effects| shard.session(NOW, id(other), false, effects));
+                self.step(node, |shard, effects| shard.session(NOW, id(other), None, effects));
             }
             self.step(node, |shard, effects| shard.install(NOW, view.clone(), open.clone(), effects));
             for other in others().filter(|other| *other < node) {
-                self.step(node, |shard, effects| shard.session(NOW, id(other), true, effects));
-                self.step(other, |shard, effects| shard.session(NOW, id(node), true, effects));
+                self.step(node, |shard, effects| shard.session(NOW, id(other), Some(1), effects));
+                self.step(other, |shard, effects| shard.session(NOW, id(node), Some(1), effects));
             }
         }
         self.views.push(view);

@@ -1,14 +1,15 @@
 //! What a channel needs of its shard while it takes a step.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use crate::{
     channel::ChannelKey,
     cluster::view::{NodeId, View},
     shard::{
         Config,
-        peer::{Body, PeerMessage, Say},
+        peer::Say,
         request::Effect,
+        streams::{Streams, Voice},
     },
     time::Now,
 };
@@ -18,8 +19,7 @@ pub struct Cx<'a> {
     pub now: Now,
     pub config: &'a Config,
     pub view: Option<&'a View>,
-    /// The nodes that this one is in session with.
-    pub sessions: &'a BTreeSet<NodeId>,
+    pub streams: &'a mut Streams,
     pub effects: &'a mut Vec<Effect>,
     /// What is to be taken next, in order: mostly what this node says to itself.
     pub own: &'a mut VecDeque<(NodeId, ChannelKey, Say)>,
@@ -65,20 +65,29 @@ impl Cx<'_> {
 
     /// The channel's owner, if it can be told something now.
     pub fn owner(&self, key: &ChannelKey) -> Option<NodeId> {
-        self.view?.owner(key.point()).filter(|owner| self.reaches(*owner))
+        self.view?.owner(key.point()).filter(|owner| self.reaches(*owner, key))
     }
 
-    pub fn reaches(&self, node: NodeId) -> bool {
-        node == self.me() || self.sessions.contains(&node)
+    /// The same. If it can't be told now, it is told what there is to tell when the next session begins.
+    pub fn owner_to_tell(&mut self, key: &ChannelKey) -> Option<NodeId> {
+        let owner = self.view?.owner(key.point())?;
+        if self.reaches(owner, key) {
+            return Some(owner);
+        }
+        self.streams.note(owner, key, Voice::Relay);
+        None
     }
 
-    /// Says something to a node, or to this one. What can't reach it now is said anew when the next session begins.
+    pub fn reaches(&self, node: NodeId, key: &ChannelKey) -> bool {
+        node == self.me() || self.streams.reaches(node, key)
+    }
+
+    /// Says something to a node, or to this one. What can't reach it now is made good when the next session begins.
     pub fn say(&mut self, to: NodeId, key: &ChannelKey, say: Say) {
         if to == self.me() {
             self.own.push_back((to, key.clone(), say));
-        } else if self.sessions.contains(&to) {
-            let message = PeerMessage { view: self.view_number(), body: Body::Channel { key: key.clone(), say } };
-            self.effects.push(Effect::Send { to, message });
+        } else {
+            self.streams.say(self.view_number(), to, key, say, self.effects);
         }
     }
 

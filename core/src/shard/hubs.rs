@@ -37,6 +37,7 @@ impl Shard {
             self.with(now, &key, effects, |slot, cx| {
                 if let Role::Owner(channel) = &mut slot.role {
                     channel.abandon(ErrorCode::HubNotFound, cx);
+                    channel.forget_listeners(cx);
                 }
             });
             self.hear_own(now, effects);

@@ -1,15 +1,20 @@
 //! A new view: what this node gives away, what it gets, and what it goes on with.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::Shard;
 use crate::{
     channel::ChannelKey,
     cluster::view::{NodeId, View},
     shard::{
-        peer::SayAll,
+        peer::{Confirm, Opening, Part, Say, SayAll, ToRelay},
+        relay::Relay,
         request::Effect,
         slot::{Kept, Role, Sealed, Slot, Waiting},
+        streams::{Meeting, Voice, Voices},
         takeup::{Group, Parts},
     },
     time::Now,
@@ -26,12 +31,18 @@ struct Step {
 
 impl Shard {
     /// Takes over a view. `open`: the views before it since the last settled one, oldest first, in any case the one right
-    /// before. All sessions end with the view before; they begin anew.
+    /// before. All sessions end with the view before.
     pub fn install(&mut self, now: Now, view: Arc<View>, open: Vec<Arc<View>>, effects: &mut Vec<Effect>) {
         let direct = self.view.is_some() && open.last().map(|view| view.number) == Some(self.view_number());
         let certain = direct && self.is_complete();
         let step = Step { view: view.clone(), direct, certain };
-        self.sessions.clear();
+        self.streams.end_all();
+        // Whatever waits for an owner takes a step below.
+        self.changed.retain(|peer| !self.alive.contains(peer));
+        // What was asked of a channel that waits is dropped, and where views are skipped, all that was known of others.
+        if !direct || !self.takeup.waiting.is_empty() {
+            self.since = view.number;
+        }
         self.listened.clear();
         self.own.clear();
         self.takeup.word = certain.then_some(self.takeup.since);
@@ -43,7 +54,7 @@ impl Shard {
         let since = if certain { self.takeup.since } else { 0 };
         self.takeup.since = if lost { view.number } else { since };
         (self.view, self.open) = (Some(view), open);
-        for key in self.keys(|_, _| true) {
+        for key in self.concerned(&step) {
             self.step_into(now, &key, &step, effects);
         }
         self.hear_own(now, effects);
@@ -51,53 +62,141 @@ impl Shard {
         self.hear_own(now, effects);
     }
 
-    /// A session with another node begins or ends.
-    pub fn session(&mut self, now: Now, peer: NodeId, on: bool, effects: &mut Vec<Effect>) {
+    /// A session with another node begins, which has so many shards, or it ends.
+    pub fn session(&mut self, now: Now, peer: NodeId, shards: Option<u64>, effects: &mut Vec<Effect>) {
         self.listened.remove(&peer);
-        if on {
-            self.sessions.insert(peer);
-            self.begin_session(now, peer, effects);
-        } else {
-            self.sessions.remove(&peer);
+        if shards.is_none() || !self.alive.contains(&peer) {
+            self.changed.insert(peer);
         }
-        let (view, alive) = (self.view.clone(), self.alive.clone());
-        let is_owner = |key: &ChannelKey| view.as_ref().and_then(|view| view.owner(key.point())) == Some(peer);
-        for key in self.keys(|key, slot| slot.concerns(peer) || slot.asks_another() && is_owner(key)) {
+        let Some(shards) = shards else { return self.end_session(peer) };
+        let begin = self.streams.begin(peer, shards, self.since);
+        self.say_all(peer, begin, effects);
+        for key in &self.takeup.waiting {
+            if let Some(Role::Waiting(waiting)) = self.slots.get_mut(key).map(|slot| &mut slot.role) {
+                waiting.fetching.take_if(|from| *from == peer);
+            }
+        }
+        self.begin_session(now, peer, effects);
+        self.try_all(now, effects);
+        self.hear_own(now, effects);
+    }
+
+    fn end_session(&mut self, peer: NodeId) {
+        self.streams.end(peer);
+        if self.gone.contains(&peer) {
+            self.streams.forget(peer);
+        }
+    }
+
+    /// A shard of another node has begun the session, too, and either side knows what was lost of what it has said.
+    pub(super) fn meet(&mut self, now: Now, peer: NodeId, part: Part, with: &[Opening], effects: &mut Vec<Effect>) {
+        let theirs = usize::try_from(self.config.index).ok().and_then(|index| with.get(index));
+        let meeting = theirs.and_then(|theirs| self.streams.meet(peer, part, theirs, self.view_number()));
+        match meeting {
+            None => return,
+            Some(Meeting::Anew) => self.say_anew(now, peer, part, effects),
+            Some(Meeting::GoesOn(lost)) => {
+                lost.into_iter().for_each(|(key, voices)| self.make_good(now, peer, &key, voices, effects));
+            }
+        }
+        if self.streams.all_met(peer) {
+            self.say_all(peer, SayAll::Listened, effects);
+        }
+    }
+
+    /// Says all that a shard of another node has to know, and forgets what it has said before.
+    fn say_anew(&mut self, now: Now, peer: NodeId, part: Part, effects: &mut Vec<Effect>) {
+        let Some(view) = self.view.clone() else { return };
+        let is_owner = |key: &ChannelKey| view.owner(key.point()) == Some(peer);
+        let concerns = |key: &ChannelKey, slot: &Slot| slot.concerns(peer) || slot.asks_another() && is_owner(key);
+        for key in self.keys(|key, slot| key.point() % part.count.max(1) == part.index && concerns(key, slot)) {
             self.with(now, &key, effects, |slot, cx| {
-                if let Role::Owner(channel) = &mut slot.role {
-                    channel.session(peer, on, cx);
-                    channel.lost(|node| alive.contains(&node), cx);
+                match &mut slot.role {
+                    Role::Owner(channel) => channel.session(peer, cx),
+                    Role::Waiting(waiting) => waiting.forget(peer),
+                    Role::None | Role::Kept(_) => {}
                 }
-                if let Role::Waiting(waiting) = &mut slot.role {
-                    waiting.forget(peer);
-                }
-                if let Some(relay) = slot.relay.as_mut().filter(|_| on && is_owner(&key)) {
+                if let Some(relay) = slot.relay.as_mut().filter(|_| is_owner(&key)) {
                     relay.begin_session(&key, peer, cx);
                 }
             });
         }
-        self.say_all(peer, SayAll::Listened, effects);
-        self.try_all(now, effects);
-        self.hear_own(now, effects);
+    }
+
+    /// Something that was said of the channel was lost.
+    fn make_good(&mut self, now: Now, peer: NodeId, key: &ChannelKey, voices: Voices, effects: &mut Vec<Effect>) {
+        let owner = self.view.as_ref().and_then(|view| view.owner(key.point()));
+        let (mine, theirs) = (owner == Some(self.config.me()), owner == Some(peer));
+        self.with(now, key, effects, |slot, cx| {
+            if mine
+                && voices.has(Voice::OwnerToCopy)
+                && let Role::Owner(channel) = &mut slot.role
+            {
+                channel.copy_anew(peer, cx);
+            }
+            if mine && voices.has(Voice::Owner) {
+                match &mut slot.role {
+                    Role::Owner(channel) => channel.tell_anew(peer, cx),
+                    _ => cx.say(peer, key, Say::Relay(ToRelay::Again)),
+                }
+            }
+            if theirs && voices.has(Voice::Relay) {
+                match &mut slot.relay {
+                    Some(relay) => relay.say_anew(key, peer, cx),
+                    None => Relay::default().say_anew(key, peer, cx),
+                }
+            }
+            if theirs && voices.has(Voice::Copy) {
+                cx.say(peer, key, Say::Confirm(Confirm::Again));
+            }
+        });
     }
 
     /// The nodes that live, as far as is known. Sessions of the others are no longer there.
     pub fn set_alive(&mut self, now: Now, alive: impl IntoIterator<Item = NodeId>, effects: &mut Vec<Effect>) {
         self.alive = alive.into_iter().chain([self.config.me()]).collect();
-        let alive = self.alive.clone();
-        for key in self.keys(|_, slot| matches!(slot.role, Role::Owner(_))) {
+        self.look_for_lost(now, effects);
+        self.hear_own(now, effects);
+    }
+
+    /// Nodes that live or are in session.
+    pub(super) fn living(&self) -> BTreeSet<NodeId> {
+        self.alive.iter().copied().chain(self.streams.on()).collect()
+    }
+
+    fn look_for_lost(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let living = self.living();
+        let lives = |node: NodeId| living.contains(&node);
+        for key in self.keys(|_, slot| matches!(&slot.role, Role::Owner(channel) if channel.minds(lives))) {
             self.with(now, &key, effects, |slot, cx| {
                 if let Role::Owner(channel) = &mut slot.role {
-                    channel.lost(|node| alive.contains(&node), cx);
+                    channel.lost(lives, cx);
                 }
             });
         }
-        self.hear_own(now, effects);
+    }
+
+    /// Sessions have ended or begun: somebody may be lost by that, or not any more, and what waits for an owner out of
+    /// reach does not wait for ever.
+    pub(super) fn note_changed(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let changed = std::mem::take(&mut self.changed);
+        if changed.iter().any(|peer| !self.alive.contains(peer)) {
+            self.look_for_lost(now, effects);
+        }
+        let Some(view) = self.view.clone().filter(|_| !changed.is_empty()) else { return };
+        let waits = |slot: &Slot| slot.relay.as_ref().is_some_and(|relay| relay.waits());
+        let of_them = |key: &ChannelKey| view.owner(key.point()).is_some_and(|owner| changed.contains(&owner));
+        for key in self.keys(|key, slot| waits(slot) && of_them(key)) {
+            self.with(now, &key, effects, |_, _| {});
+        }
     }
 
     /// A node will never be heard of again: what only it had is gone.
     pub fn gone(&mut self, now: Now, node: NodeId, effects: &mut Vec<Effect>) {
         self.gone.insert(node);
+        if !self.streams.is_on(node) {
+            self.streams.forget(node);
+        }
         for slot in self.slots.values_mut() {
             match &mut slot.role {
                 Role::Owner(channel) => channel.gone(node),
@@ -135,6 +234,28 @@ impl Shard {
         members.map(|member| (member.id, group(member.id))).collect()
     }
 
+    /// The channels for which anything changes here with the view. Where this node hears one that has another owner now,
+    /// that one is to be told.
+    fn concerned(&mut self, step: &Step) -> Vec<ChannelKey> {
+        let me = self.config.me();
+        let before = self.open.last().filter(|_| step.direct);
+        let mut keys = Vec::new();
+        for (key, slot) in &self.slots {
+            let point = key.point();
+            let owner = step.view.owner(point);
+            if let Some(owner) = owner.filter(|owner| *owner != me)
+                && slot.asks_another()
+                && before.is_some_and(|before| before.owner(point) != Some(owner))
+            {
+                self.streams.note(owner, key, Voice::Relay);
+            }
+            if slot.is_concerned(step, point, owner, me) {
+                keys.push(key.clone());
+            }
+        }
+        keys
+    }
+
     /// One channel's step into the view.
     fn step_into(&mut self, now: Now, key: &ChannelKey, step: &Step, effects: &mut Vec<Effect>) {
         let me = self.config.me();
@@ -144,7 +265,7 @@ impl Shard {
         self.with(now, key, effects, |slot, cx| {
             slot.role = match std::mem::take(&mut slot.role) {
                 Role::Owner(mut channel) if mine && step.direct => {
-                    channel.begin_view(cx);
+                    channel.place_copies(cx);
                     Role::Owner(channel)
                 }
                 Role::Owner(channel) => {
@@ -172,6 +293,19 @@ impl Shard {
 }
 
 impl Slot {
+    /// Whether anything changes with the view but for sessions. An owner that goes on with the same copies takes no step.
+    fn is_concerned(&self, step: &Step, point: u64, owner: Option<NodeId>, me: NodeId) -> bool {
+        let mine = owner == Some(me);
+        let relay = self.relay.as_ref();
+        match &self.role {
+            Role::Owner(channel) => {
+                !mine || !step.direct || !channel.is_placed(&step.view, point, me) || !channel.is_copied()
+            }
+            Role::Waiting(_) => true,
+            Role::None | Role::Kept(_) => mine || relay.is_some_and(|relay| relay.waits()),
+        }
+    }
+
     /// Whether what this node owns of the channel, or is to own, changes with a session with that node.
     fn concerns(&self, node: NodeId) -> bool {
         match &self.role {
@@ -188,11 +322,10 @@ impl Slot {
 }
 
 impl Waiting {
-    /// A node says anew what it wants, and is asked anew for what it has.
+    /// A node says anew what it wants.
     fn forget(&mut self, node: NodeId) {
         self.held.retain(|(from, _)| *from != node);
         self.dropped.remove(&node);
-        self.fetching.take_if(|from| *from == node);
     }
 }
 
@@ -212,7 +345,7 @@ mod tests {
         shard::{
             Config, Shard,
             history::HistoryBounds,
-            peer::{Body, Part, PeerMessage, Say, SayAll, ToOwner},
+            peer::{Body, Opening, Part, PeerMessage, Say, SayAll, ToOwner},
             request::{Ask, Listener, Request, Subscribe, Token},
         },
         time::Now,
@@ -265,16 +398,18 @@ mod tests {
         let (mut shard, keys) = owner();
         assert!(keys.len() > 1_000 && shard.len() == keys.len() && shard.touched.is_empty());
         let mut effects = Vec::new();
-        shard.session(NOW, OTHER, true, &mut effects);
+        shard.session(NOW, OTHER, Some(1), &mut effects);
         let listen = ToOwner::Listen { position: None, presence: 0, subscribers: 1, members: Vec::new() };
         let heard = Body::Channel { key: keys[0].clone(), say: Say::Owner(listen) };
-        let all = Body::All { from: Part { index: 0, count: 1 }, say: SayAll::Listened };
-        for body in [heard, all] {
+        let with = vec![Opening { number: 1, ..Opening::default() }];
+        let all = |say| Body::All { from: Part { index: 0, count: 1 }, say };
+        for body in [all(SayAll::Begin { with }), heard, all(SayAll::Listened)] {
             shard.receive(NOW, OTHER, PeerMessage { view: 1, body }, &mut effects);
         }
         assert_eq!(shard.touched, [keys[0].clone()]);
         shard.end_turn(NOW, &mut effects);
-        shard.session(NOW, OTHER, false, &mut effects);
+        shard.session(NOW, OTHER, None, &mut effects);
+        shard.note_changed(NOW, &mut effects);
         assert_eq!(shard.touched, [keys[0].clone()]);
     }
 }

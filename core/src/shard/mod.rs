@@ -22,6 +22,7 @@ mod senders;
 mod session;
 mod slot;
 mod state;
+mod streams;
 pub mod takeup;
 mod turn;
 mod wakeups;
@@ -48,6 +49,7 @@ use crate::{
         peer::{Part, Say},
         request::{Ask, Effect, Request},
         slot::{Role, Slot},
+        streams::Streams,
         takeup::{Parts, TakeUp},
         wakeups::Wakeups,
     },
@@ -114,8 +116,11 @@ pub struct Shard {
     /// force is always among them.
     open: Vec<Arc<View>>,
     takeup: TakeUp,
-    /// Nodes in session with this one: the same view, and a link that lives.
-    sessions: BTreeSet<NodeId>,
+    /// This node has come from view to view since this one, and has dropped nothing that it was asked.
+    since: u64,
+    streams: Streams,
+    /// Nodes whose sessions have ended or begun in this turn, as far as that may concern anybody.
+    changed: BTreeSet<NodeId>,
     /// Which shards of a node have said in this session what they hear.
     listened: BTreeMap<NodeId, Parts>,
     alive: BTreeSet<NodeId>,
@@ -139,7 +144,9 @@ impl Shard {
             view: None,
             open: Vec::new(),
             takeup: TakeUp::default(),
-            sessions: BTreeSet::new(),
+            since: 0,
+            streams: Streams::default(),
+            changed: BTreeSet::new(),
             listened: BTreeMap::new(),
             alive: BTreeSet::from([config.me()]),
             gone: BTreeSet::new(),
@@ -275,7 +282,7 @@ impl Shard {
             now,
             config: &self.config,
             view: self.view.as_deref(),
-            sessions: &self.sessions,
+            streams: &mut self.streams,
             effects,
             own: &mut self.own,
             counters: &mut self.counters,

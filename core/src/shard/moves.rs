@@ -5,7 +5,7 @@ use crate::{
     channel::ChannelKey,
     cluster::view::NodeId,
     shard::{
-        peer::{Body, Move, Part, PeerMessage, Say, SayAll, ToOwner, ToRelay},
+        peer::{Move, Part, Say, SayAll, ToOwner, ToRelay},
         request::Effect,
         slot::{Have, Kept, Role, Sealed, Waiting},
         state::State,
@@ -64,38 +64,33 @@ impl Shard {
     }
 
     /// To all shards of another node.
-    pub(super) fn say_all(&self, to: NodeId, say: SayAll, effects: &mut Vec<Effect>) {
-        if self.sessions.contains(&to) {
-            let body = Body::All { from: self.config.part(), say };
-            effects.push(Effect::Send { to, message: PeerMessage { view: self.view_number(), body } });
-        }
+    pub(super) fn say_all(&mut self, to: NodeId, say: SayAll, effects: &mut Vec<Effect>) {
+        self.streams.say_all(self.view_number(), to, self.config.part(), say, effects);
     }
 
     /// Everything that this node kept of the channels of a group that the asker owns now.
-    pub(super) fn tell_haves(&self, asker: NodeId, part: Part, before: NodeId, effects: &mut Vec<Effect>) {
-        let Some(view) = &self.view else { return };
+    pub(super) fn tell_haves(&mut self, asker: NodeId, part: Part, before: NodeId, effects: &mut Vec<Effect>) {
+        let (Some(view), Some(last)) = (&self.view, self.open.last()) else { return };
         for (key, slot) in &self.slots {
             let Some(kept) = slot.kept() else { continue };
             let point = key.point();
             let asked = point % part.count.max(1) == part.index && view.owner(point) == Some(asker);
-            if asked && self.group_of(key) == Some(before) {
+            if asked && last.owner(point) == Some(before) {
                 let say = Move::Have { serial: kept.state.current(), sealed_for: kept.sealed_for() };
-                let body = Body::Channel { key: key.clone(), say: Say::Move(say) };
-                effects.push(Effect::Send { to: asker, message: PeerMessage { view: view.number, body } });
+                self.streams.say(view.number, asker, key, Say::Move(say), effects);
             }
         }
         self.say_all(asker, SayAll::Answered { before, asker: part.index }, effects);
     }
 
     /// Sends a node all that it is to own now, with the word that it is all.
-    pub(super) fn send_seals(&self, now: Now, to: NodeId, effects: &mut Vec<Effect>) {
+    pub(super) fn send_seals(&mut self, now: Now, to: NodeId, effects: &mut Vec<Effect>) {
         let Some(view) = &self.view else { return };
         for (key, slot) in &self.slots {
             let sealed = slot.kept().filter(|kept| kept.sealed == Some(Sealed { to, word_in: Some(view.number) }));
             if let Some(kept) = sealed {
                 let say = Say::Move(Move::Seal(kept.state.for_another(now)));
-                let body = Body::Channel { key: key.clone(), say };
-                effects.push(Effect::Send { to, message: PeerMessage { view: view.number, body } });
+                self.streams.say(view.number, to, key, say, effects);
             }
         }
         self.say_all(to, SayAll::End { known_since: self.takeup.word }, effects);

@@ -2,7 +2,8 @@
 //!
 //! Messages of one link arrive in order, and without a hole as long as the link lives. Two nodes are in *session* while a
 //! link lives and both have the same view; each message belongs to one session, and one that arrives in another view is
-//! dropped. Whatever still matters is said anew when the next session begins, so nothing here is repeated by a timer.
+//! dropped. When the next session begins, each side learns what of its own was dropped, and says anew what still matters of
+//! that; where they can't tell, it says everything. So nothing here is repeated by a timer.
 
 use std::sync::Arc;
 
@@ -213,6 +214,8 @@ pub enum Confirm {
     Lacks,
     /// The copy has not heard of the channel for long. Is it still open?
     Idle(Epoch),
+    /// What it has confirmed was lost: ask anew.
+    Again,
 }
 
 /// What moves a channel from owner to owner.
@@ -235,13 +238,37 @@ pub enum Move {
 /// What concerns all channels that were somebody's in the view before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SayAll {
+    /// The first message of a session: where it goes on. By the receiver's shard.
+    Begin { with: Vec<Opening> },
     /// All seals for the receiver are sent. With a number: what was not sealed does not exist, and since that view every
     /// publish to these channels is known. Without: the sender was not certain itself.
     End { known_since: Option<u64> },
     /// What is known of the channels that this node owned in the view before, and the asker owns now?
     Ask { before: NodeId },
-    /// Everything that the node hears was said in this session.
+    /// Everything that the node hears was said, in this session or in those that it goes on from.
     Listened,
     /// All of that was said to the shard that asked.
     Answered { before: NodeId, asker: u64 },
+}
+
+/// Where the sender's shard stands with one of the receiver as their session begins. Both know both openings, so they come
+/// to the same: whether the session goes on from one before it, and from where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// The place of this message among all that the sender has ever said to that shard. It names the session.
+    pub number: u64,
+    /// The sender knows what all that it said after this place was about.
+    pub known_from: u64,
+    /// The sessions that the sender can go on from: at most two, the newest last.
+    pub heard: Vec<Heard>,
+}
+
+/// A session in which the sender has heard the receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Its number at the sender, and at the receiver.
+    pub ours: u64,
+    pub theirs: u64,
+    /// The place of the last message of the receiver that the sender has taken in it.
+    pub upto: u64,
 }

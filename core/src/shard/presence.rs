@@ -89,6 +89,11 @@ impl Members {
         }
     }
 
+    /// Whether [`Members::doubt`] would change anything.
+    pub fn mind(&self, lost: impl Fn(NodeId) -> bool) -> bool {
+        self.present.values().any(|attached| lost(attached.node) != attached.leaves_ms.is_some())
+    }
+
     /// Ends those whose time has come, and says when the next one's comes.
     pub fn expire(&mut self, now_ms: u64) -> Option<u64> {
         let due = self.present.iter().filter(|(_, attached)| attached.leaves_ms.is_some_and(|ms| ms <= now_ms));

@@ -8,9 +8,10 @@ use crate::{
     shard::{
         cx::Cx,
         owner::Channel,
-        peer::{Body, Confirm, PeerMessage, Say, SessionOp, Submission, ToCopy, ToOwner, ToRelay},
+        peer::{Body, Confirm, PeerMessage, Say, SayAll, SessionOp, Submission, ToCopy, ToOwner, ToRelay},
         request::Effect,
         slot::{Role, Slot},
+        streams::Voice,
         takeup::Standing,
     },
     time::Now,
@@ -20,12 +21,21 @@ impl Shard {
     /// Takes one message of another node's shard. One that is not of this session is dropped: what matters of it is said
     /// anew in this one.
     pub fn receive(&mut self, now: Now, from: NodeId, message: PeerMessage, effects: &mut Vec<Effect>) {
-        if message.view != self.view_number() || !self.sessions.contains(&from) {
+        if message.view != self.view_number() || !self.streams.is_on(from) {
             return;
         }
         match message.body {
-            Body::Channel { key, say } => self.take(now, from, &key, say, effects),
-            Body::All { from: part, say } => self.take_all(now, from, part, say, effects),
+            Body::Channel { key, say } => {
+                if self.streams.takes(from, Some(&key), None) {
+                    self.take(now, from, &key, say, effects);
+                }
+            }
+            Body::All { from: part, say: SayAll::Begin { with } } => self.meet(now, from, part, &with, effects),
+            Body::All { from: part, say } => {
+                if self.streams.takes(from, None, Some(part)) {
+                    self.take_all(now, from, part, say, effects);
+                }
+            }
         }
         self.hear_own(now, effects);
     }
@@ -148,7 +158,9 @@ impl Shard {
                 ToRelay::Subscribed { number: *number, outcome: Err(code), presence: 0 }
             }
             ToOwner::ReadPresence { number } => ToRelay::Presence { number: *number, outcome: Err(code) },
-            ToOwner::Listen { .. } | ToOwner::Enter { .. } | ToOwner::Leave { .. } | ToOwner::Seen(_) => return,
+            // The next session asks for it: until then the hub may be there.
+            ToOwner::Listen { .. } => return self.streams.note(from, key, Voice::Owner),
+            ToOwner::Enter { .. } | ToOwner::Leave { .. } | ToOwner::Seen(_) => return,
         };
         self.with(now, key, effects, |_, cx| cx.say(from, key, Say::Relay(say)));
     }

@@ -45,6 +45,11 @@ impl KeptSession {
         self.leaves_ms = is_lost.then(|| self.leaves_ms.unwrap_or(leaves_ms));
     }
 
+    /// Whether [`KeptSession::doubt`] would change anything.
+    pub fn minds(&self, lost: impl Fn(NodeId) -> bool) -> bool {
+        (self.record.is_some() && self.node.is_some_and(lost)) != self.leaves_ms.is_some()
+    }
+
     /// Nobody came for it in time.
     pub fn expire(&mut self, now_ms: u64) {
         if self.leaves_ms.is_some_and(|leaves_ms| leaves_ms <= now_ms) {

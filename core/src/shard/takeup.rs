@@ -161,6 +161,7 @@ impl Shard {
                 }
             }
             SayAll::Answered { .. } => {}
+            SayAll::Begin { .. } => {}
             SayAll::Listened => self.has_listened(now, from, part, effects),
         }
     }
@@ -182,7 +183,7 @@ impl Shard {
     pub(super) fn lose_group(&mut self, now: Now, before: NodeId, effects: &mut Vec<Effect>) {
         self.takeup.groups.insert(before, Group::Lost(BTreeMap::new()));
         self.takeup.since = self.view_number();
-        for peer in self.sessions.iter().copied().collect::<Vec<_>>() {
+        for peer in self.streams.on().collect::<Vec<_>>() {
             self.say_all(peer, SayAll::Ask { before }, effects);
         }
         self.try_group(now, before, effects);
@@ -226,7 +227,7 @@ impl Shard {
     fn fetch(&mut self, now: Now, key: &ChannelKey, node: NodeId, effects: &mut Vec<Effect>) {
         self.with(now, key, effects, |slot, cx| {
             if let Role::Waiting(waiting) = &mut slot.role
-                && cx.reaches(node)
+                && cx.streams.is_on(node)
                 && waiting.fetching != Some(node)
             {
                 waiting.fetching = Some(node);
@@ -257,7 +258,7 @@ impl Shard {
         };
         self.takeup.waiting.remove(key);
         if let Some(state) = state {
-            let (rules, alive) = (self.rules(key), self.alive.clone());
+            let (rules, living) = (self.rules(key), self.living());
             let listens = |(from, ask): &(NodeId, ToOwner)| matches!(ask, ToOwner::Listen { .. }).then_some(*from);
             let listening: BTreeSet<_> = held.iter().filter_map(listens).collect();
             let (me, listened) = (self.config.me(), &self.listened);
@@ -266,7 +267,7 @@ impl Shard {
             self.with(now, key, effects, |slot, cx| {
                 let mut channel = Channel::new(key.clone(), rules, *state, cx);
                 silent.iter().for_each(|node| channel.listened(*node));
-                channel.lost(|node| alive.contains(&node), cx);
+                channel.lost(|node| living.contains(&node), cx);
                 slot.role = Role::Owner(Box::new(channel));
             });
         }
@@ -284,7 +285,7 @@ impl Shard {
             return;
         }
         // Most channels of this node are none of the other's: to let each take a step would cost as much as all of them do.
-        for key in self.keys(|_, slot| matches!(&slot.role, Role::Owner(channel) if channel.is_heard_at(from))) {
+        for key in self.keys(|_, slot| matches!(&slot.role, Role::Owner(channel) if channel.is_unsaid_at(from))) {
             self.with(now, &key, effects, |slot, _| {
                 if let Role::Owner(channel) = &mut slot.role {
                     channel.listened(from);

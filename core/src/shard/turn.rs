@@ -16,6 +16,7 @@ const SPARE_MIN: usize = 1_024;
 impl Shard {
     /// Sends out what the turn brought.
     pub fn end_turn(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.note_changed(now, effects);
         while !self.touched.is_empty() {
             for key in std::mem::take(&mut self.touched) {
                 self.end_turn_of(now, &key, effects);

@@ -368,10 +368,11 @@ impl World {
                 self.shards(node, |shard, _, _| shard.settled(number));
             }
             ViewEffect::Session { peer, on } => {
+                let workers = self.plan.workers;
                 if self.trace {
                     println!("{} node {node} session with {peer:?}: {on}", self.now_ms);
                 }
-                self.shards(node, |shard, now, effects| shard.session(now, peer, on, effects));
+                self.shards(node, |shard, now, effects| shard.session(now, peer, on.then_some(workers), effects));
             }
             ViewEffect::Dissolve => {
                 self.count("clusters dissolved");

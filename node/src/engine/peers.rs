@@ -77,9 +77,9 @@ impl Engine {
         match mail {
             ClusterMail::Install { view, open } => self.shard.install(now, view, open, effects),
             ClusterMail::Session { peer, link } => {
-                let on = link.is_some();
+                let shards = link.as_ref().map(|(_, shards)| u64::from(*shards));
                 self.peers.set(peer, link);
-                self.shard.session(now, peer, on, effects);
+                self.shard.session(now, peer, shards, effects);
             }
             ClusterMail::Alive(alive) => self.shard.set_alive(now, alive.iter().copied(), effects),
             ClusterMail::Gone(node) => self.shard.gone(now, node, effects),

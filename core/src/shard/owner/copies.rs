@@ -2,13 +2,14 @@
 
 use super::Channel;
 use crate::{
-    cluster::view::NodeId,
+    cluster::view::{NodeId, View},
     code::ErrorCode,
     serial::{Epoch, Serial},
     shard::{
         cx::Cx,
         keys::Repeat,
         peer::{Say, ToCopy},
+        streams::Voice,
     },
 };
 
@@ -34,11 +35,20 @@ impl Channel {
         let nodes = holders.into_iter().filter(|node| *node != cx.me());
         self.copies =
             nodes.map(|node| known(node).unwrap_or(CopyAt { node, confirmed: None, sent: None, marked: 0 })).collect();
-        self.copies.iter_mut().for_each(|copy| (copy.sent, copy.marked) = (None, 0));
         self.send_copies(cx);
+        if self.waits_for_copies() {
+            self.copies.iter().for_each(|copy| self.send_entries(copy.node, self.last_number(), cx));
+        }
         if self.lacks_nodes() {
             self.refuse_pending(cx);
         }
+    }
+
+    /// Whether the copies are where the view wants them.
+    pub fn is_placed(&self, view: &View, point: u64, me: NodeId) -> bool {
+        let holders = view.holders(point, 1 + usize::from(self.rules.redundancy));
+        let mut nodes = holders.into_iter().filter(|node| *node != me);
+        self.copies.iter().all(|copy| nodes.next() == Some(copy.node)) && nodes.next().is_none()
     }
 
     /// Whether the view has too few nodes for the copies that the rules require. Nothing new counts then.
@@ -63,8 +73,8 @@ impl Channel {
         self.copies.iter().all(|copy| copy.confirmed.is_some())
     }
 
-    /// A session with the node began: whatever was on its way may be lost.
-    pub(super) fn copy_anew(&mut self, peer: NodeId, cx: &mut Cx<'_>) {
+    /// Whatever was on its way to the copy, or from there, may be lost.
+    pub fn copy_anew(&mut self, peer: NodeId, cx: &mut Cx<'_>) {
         let Some(copy) = self.copies.iter_mut().find(|copy| copy.node == peer) else { return };
         copy.sent = None;
         self.send_copies(cx);
@@ -95,7 +105,10 @@ impl Channel {
         let last = self.last_number();
         for at in 0..self.copies.len() {
             let CopyAt { node, confirmed, sent, .. } = self.copies[at];
-            if !cx.reaches(node) {
+            if !cx.reaches(node, &self.key) {
+                if sent != Some(last) {
+                    cx.streams.note(node, &self.key, Voice::OwnerToCopy);
+                }
                 continue;
             }
             let from = match (sent, confirmed) {

@@ -48,10 +48,16 @@ impl Channel {
             self.state.members.get_or_insert_default().replace(from, members);
         }
         self.resuming.retain(|resuming| resuming.node != from);
-        if let Some(position) = position {
-            if let Some(listening) = self.listeners.iter_mut().find(|listening| listening.node == from) {
-                (listening.hears, listening.seen) = (false, position.sequence);
+        let listening = self.listeners.iter_mut().find(|listening| listening.node == from);
+        // Whoever was told meanwhile where it stands hears all that follows, and goes on from there.
+        let hears = listening.as_ref().is_some_and(|listening| listening.hears);
+        if let Some(listening) = listening {
+            listening.lost = false;
+            if let Some(position) = position.filter(|_| !hears) {
+                listening.seen = position.sequence;
             }
+        }
+        if let Some(position) = position.filter(|_| !hears) {
             self.resuming.push(Resuming { node: from, position, presence });
         }
     }
@@ -127,10 +133,11 @@ impl Channel {
 
     /// The messages of the turn are delivered by now, so a new subscriber begins after them.
     pub(super) fn answer_subscribers(&mut self, cx: &mut Cx<'_>) {
-        let (waiting, later) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| self.copies_answered(waiting.mark));
+        let (waiting, later): (Vec<_>, _) = std::mem::take(&mut self.waiting).into_iter().partition(|waiting| {
+            let lost = self.listeners.iter().any(|listening| listening.node == waiting.from && listening.lost);
+            !lost && self.copies_answered(waiting.mark)
+        });
         self.waiting = later;
-        let waiting: Vec<Waiting> = waiting;
         if waiting.is_empty() {
             return;
         }
@@ -198,7 +205,7 @@ impl Channel {
             None if subscribers == 0 => {}
             None => {
                 let seen = self.state.sequence;
-                self.listeners.push(Listening { node, subscribers, says: true, hears: false, seen });
+                self.listeners.push(Listening { node, subscribers, says: true, hears: false, lost: false, seen });
             }
         }
     }

@@ -26,8 +26,9 @@ use crate::{
             notice::Told,
             pipeline::Pipeline,
         },
-        peer::{Confirm, Entry, ToOwner},
+        peer::{Confirm, Entry, Say, ToOwner, ToRelay},
         state::{Keeping, State},
+        streams::Voice,
     },
 };
 
@@ -67,6 +68,8 @@ struct Listening {
     says: bool,
     /// Whether it has been told where it stands in this session, and hears all that follows.
     hears: bool,
+    /// Something that it was told was lost: nothing more is told before it has said what it has.
+    lost: bool,
     /// What has arrived there.
     seen: u64,
 }
@@ -118,6 +121,9 @@ impl Channel {
         }
         let asked = |rules: &Rules| (rules.redundancy, rules.redundancy_required);
         let copies_change = asked(rules) != asked(&self.rules);
+        if rules.presence && !self.rules.presence {
+            self.ask_listeners(cx);
+        }
         self.rules = rules.clone();
         self.state.redundancy = rules.redundancy;
         if copies_change {
@@ -165,6 +171,7 @@ impl Channel {
             Confirm::Copied { serial, mark } => self.copied(from, serial, mark),
             Confirm::Lacks => self.lacks(from, cx),
             Confirm::Idle(epoch) => self.reassure(from, epoch, cx),
+            Confirm::Again => self.copy_anew(from, cx),
         }
     }
 
@@ -208,35 +215,52 @@ impl Channel {
         self.is_copied_at(node) || self.is_heard_at(node) || asks() || kept()
     }
 
-    /// The session with a node ended or began: it says anew what it wants.
-    pub fn session(&mut self, peer: NodeId, on: bool, cx: &mut Cx<'_>) {
+    /// A session with a node begins that does not go on from one before: it says anew what it wants.
+    pub fn session(&mut self, peer: NodeId, cx: &mut Cx<'_>) {
         for listening in self.listeners.iter_mut().filter(|listening| listening.node == peer) {
-            (listening.says, listening.hears) = (false, false);
+            (listening.says, listening.hears, listening.lost) = (false, false, false);
         }
         self.untold.retain(|(from, _)| from.sender != peer);
         self.waiting.retain(|waiting| waiting.from != peer);
         self.resuming.retain(|resuming| resuming.node != peer);
-        if on {
-            self.copy_anew(peer, cx);
+        self.copy_anew(peer, cx);
+    }
+
+    /// Something that was said to the node as to one that hears the channel was lost: it is asked where it stands.
+    pub fn tell_anew(&mut self, peer: NodeId, cx: &mut Cx<'_>) {
+        for listening in self.listeners.iter_mut().filter(|listening| listening.node == peer) {
+            (listening.hears, listening.lost) = (false, true);
+        }
+        cx.say(peer, &self.key, Say::Relay(ToRelay::Again));
+    }
+
+    /// Everybody else who hears the channel is asked who is present there.
+    fn ask_listeners(&mut self, cx: &mut Cx<'_>) {
+        for listening in self.listeners.iter().filter(|listening| listening.node != cx.config.me()) {
+            cx.say(listening.node, &self.key, Say::Relay(ToRelay::Again));
         }
     }
 
-    /// Goes on in a new view: every other node says anew what it wants, and the copies may be others.
-    pub fn begin_view(&mut self, cx: &mut Cx<'_>) {
-        let me = cx.me();
-        for listening in self.listeners.iter_mut().filter(|listening| listening.node != me) {
-            (listening.says, listening.hears) = (false, false);
+    /// Everybody else who hears the channel is asked anew when the next session begins.
+    pub fn forget_listeners(&self, cx: &mut Cx<'_>) {
+        for listening in self.listeners.iter().filter(|listening| listening.node != cx.config.me()) {
+            cx.streams.note(listening.node, &self.key, Voice::Owner);
         }
-        self.untold.retain(|(from, _)| from.sender == me);
-        self.waiting.retain(|waiting| waiting.from == me);
-        self.resuming.retain(|resuming| resuming.node == me);
-        self.place_copies(cx);
     }
 
-    /// Nodes that are not alive and not in session hear nothing, and who was present there leaves after a while.
-    pub fn lost(&mut self, alive: impl Fn(NodeId) -> bool, cx: &Cx<'_>) {
-        let lives = |node: NodeId| alive(node) || cx.reaches(node);
-        self.listeners.retain(|listening| lives(listening.node));
+    /// Whether [`Channel::lost`] would change anything.
+    pub fn minds(&self, lives: impl Fn(NodeId) -> bool) -> bool {
+        let session = || self.state.session.as_ref().is_some_and(|session| session.minds(|node| !lives(node)));
+        self.listeners.iter().any(|listening| !lives(listening.node))
+            || self.state.members.as_ref().is_some_and(|members| members.mind(|node| !lives(node)))
+            || session()
+    }
+
+    /// Nodes that neither live nor are in session hear nothing, and who was present there leaves after a while.
+    pub fn lost(&mut self, lives: impl Fn(NodeId) -> bool, cx: &mut Cx<'_>) {
+        for listening in self.listeners.extract_if(.., |listening| !lives(listening.node)) {
+            cx.streams.begin_anew(listening.node, &self.key);
+        }
         if let Some(members) = &mut self.state.members {
             members.doubt(|node| !lives(node), cx.now.mono_ms + cx.config.restore_ms);
         }
@@ -247,9 +271,15 @@ impl Channel {
 
     /// The node has said all that it hears: if this channel was not named, it has left it.
     pub fn listened(&mut self, node: NodeId) {
-        if !self.listeners.iter().any(|listening| listening.node == node && listening.says) {
+        if self.is_unsaid_at(node) {
             self.listen(node, None, 0, 0, Vec::new());
         }
+    }
+
+    /// Whether the node hears the channel, or somebody is present by way of it, and it has not said so.
+    pub fn is_unsaid_at(&self, node: NodeId) -> bool {
+        let says = self.listeners.iter().any(|listening| listening.node == node && listening.says);
+        !says && self.is_heard_at(node)
     }
 
     /// A node that never comes back repeats nothing.

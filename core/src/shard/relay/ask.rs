@@ -77,7 +77,7 @@ impl Relay {
         let session_id = member.session_id.clone();
         let entered = presence && self.note_member(&member, attachment);
         let number = cx.next_request();
-        if let Some(owner) = cx.owner(key) {
+        if let Some(owner) = cx.owner_to_tell(key) {
             let enters = entered.then_some((member, attachment));
             let say = ToOwner::Subscribe { number, recover, enters, subscribers: self.subscribers() };
             cx.say(owner, key, Say::Owner(say));
@@ -90,7 +90,7 @@ impl Relay {
         if !presence || !self.note_member(&member, attachment) {
             return;
         }
-        if let Some(owner) = cx.owner(key) {
+        if let Some(owner) = cx.owner_to_tell(key) {
             cx.say(owner, key, Say::Owner(ToOwner::Enter { member, attachment }));
         }
     }
@@ -117,7 +117,7 @@ impl Relay {
             (self.position, self.presence) = (None, 0);
             self.emptied = cx.counters.requests;
         }
-        if let Some(owner) = cx.owner(key) {
+        if let Some(owner) = cx.owner_to_tell(key) {
             let say = ToOwner::Leave { session_id, attachment, subscribers: self.subscribers() };
             cx.say(owner, key, Say::Owner(say));
         }
@@ -125,7 +125,7 @@ impl Relay {
 
     pub(super) fn read_presence(&mut self, key: &ChannelKey, from: Listener, token: Token, cx: &mut Cx<'_>) {
         let number = cx.next_request();
-        if let Some(owner) = cx.owner(key) {
+        if let Some(owner) = cx.owner_to_tell(key) {
             cx.say(owner, key, Say::Owner(ToOwner::ReadPresence { number }));
         }
         self.asks.push(Asked { number, since_ms: cx.now.mono_ms, from, token, what: What::ReadPresence });

@@ -56,7 +56,12 @@ struct Hearing {
 impl Relay {
     /// Nothing is left to do for this node in the channel.
     pub fn is_empty(&self) -> bool {
-        self.workers.is_empty() && self.publishes.is_empty() && self.asks.is_empty()
+        self.workers.is_empty() && !self.waits()
+    }
+
+    /// Whether something was asked and not answered.
+    pub fn waits(&self) -> bool {
+        !self.publishes.is_empty() || !self.asks.is_empty()
     }
 
     /// What a worker asks for one of its sessions.
@@ -74,17 +79,28 @@ impl Relay {
         }
     }
 
-    /// A session with the owner begins: it hears everything anew, in the order in which it was asked.
+    /// The owner knows nothing of this node: it hears everything, in the order in which it was asked.
     pub fn begin_session(&mut self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
-        if !self.workers.is_empty() {
-            let say = ToOwner::Listen {
-                position: self.position,
-                presence: self.presence,
-                subscribers: self.subscribers(),
-                members: self.members.values().cloned().collect(),
-            };
-            cx.say(owner, key, Say::Owner(say));
+        if self.workers.is_empty() {
+            self.ask_again(key, owner, cx);
+        } else {
+            self.say_anew(key, owner, cx);
         }
+    }
+
+    /// The owner may know what is no longer true: it hears everything, also that nobody listens.
+    pub fn say_anew(&mut self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
+        let say = ToOwner::Listen {
+            position: self.position,
+            presence: self.presence,
+            subscribers: self.subscribers(),
+            members: self.members.values().cloned().collect(),
+        };
+        cx.say(owner, key, Say::Owner(say));
+        self.ask_again(key, owner, cx);
+    }
+
+    fn ask_again(&mut self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
         let mut says: Vec<_> = self.publishes.again(cx.view_number());
         says.extend(self.asks.iter().map(|asked| (asked.number, asked.again(self.subscribers()))));
         says.sort_by_key(|(number, _)| *number);
@@ -96,7 +112,8 @@ impl Relay {
         if !std::mem::take(&mut self.unseen) {
             return;
         }
-        if let (Some(position), Some(owner)) = (self.position, cx.owner(key).filter(|owner| *owner != cx.me())) {
+        let Some(position) = self.position else { return };
+        if let Some(owner) = cx.owner_to_tell(key).filter(|owner| *owner != cx.me()) {
             cx.say(owner, key, Say::Owner(ToOwner::Seen(position)));
         }
     }

@@ -109,7 +109,7 @@ impl Relay {
         if pending.len() >= cx.config.held_max {
             return new.refuse(key, ErrorCode::TryAgain, cx);
         }
-        if let Some(owner) = cx.owner(key) {
+        if let Some(owner) = cx.owner_to_tell(key) {
             let oldest = pending.front().map_or(counter, |first| first.counter);
             cx.say(owner, key, Say::Owner(new.say(after, oldest, cx.view_number())));
         }
