@@ -1,6 +1,6 @@
 //! What a change of view costs the shards of a cluster: three nodes own many channels, each with a subscriber and a copy; a
 //! fourth node joins, then one ends. All of it is in one thread and without a network, but each message is encoded and decoded.
-//! `cargo run --release -p appsockets-core --example rebalance -- [channels] [messages under way]`
+//! `cargo run --release -p appsockets-core --example rebalance -- [channels] [messages under way] [views]`
 
 #![expect(
     clippy::disallowed_macros,
@@ -29,7 +29,6 @@ use appsockets_core::{
     shard::{
         Config, Shard,
         history::HistoryBounds,
-        peer::PeerMessage,
         request::{Ask, Effect, Listener, Publish, Request, Subscribe, Token},
     },
     time::Now,
@@ -37,6 +36,8 @@ use appsockets_core::{
 
 const NOW: Now = Now { mono_ms: 1_000, unix_ms: 1_000 };
 const POINTS: u16 = 128;
+/// Messages that a node takes in one turn.
+const BATCH: usize = 256;
 
 fn main() {
     let number = |at: usize, otherwise| std::env::args().nth(at).map_or(otherwise, |text| text.parse().unwrap());
@@ -54,7 +55,9 @@ fn main() {
     cluster.publish(&keys[..under_way]);
     cluster.measure("a node joins", |cluster| cluster.go_to(&[1, 2, 3, 4]));
     cluster.publish(&keys[..under_way]);
-    cluster.measure("a view without a change", |cluster| cluster.go_to(&[1, 2, 3, 4]));
+    for _ in 0..number(3, 1) {
+        cluster.measure("a view without a change", |cluster| cluster.go_to(&[1, 2, 3, 4]));
+    }
     cluster.publish(&keys[..under_way]);
     cluster.measure("a node ends", |cluster| {
         cluster.end(3);
@@ -160,12 +163,13 @@ impl Cluster {
         let all: Vec<_> = self.shards.keys().copied().collect();
         for node in all.iter().copied() {
             let others = || all.iter().copied().filter(move |other| *other != node);
-            for other in others() {
-                self.step(node, |shard, effects| shard.session(NOW, id(other), None, effects));
-            }
-            self.step(node, |shard, effects| shard.install(NOW, view.clone(), open.clone(), effects));
+            self.step(node, |shard, effects| {
+                others().for_each(|other| shard.session(NOW, id(other), None, effects));
+                shard.install(NOW, view.clone(), open.clone(), effects);
+                let ready = others().filter(|other| *other < node);
+                ready.for_each(|other| shard.session(NOW, id(other), Some(1), effects));
+            });
             for other in others().filter(|other| *other < node) {
-                self.step(node, |shard, effects| shard.session(NOW, id(other), Some(1), effects));
                 self.step(other, |shard, effects| shard.session(NOW, id(node), Some(1), effects));
             }
         }
@@ -193,11 +197,18 @@ impl Cluster {
     }
 
     fn deliver(&mut self) {
-        while let Some((from, to, bytes)) = self.letters.pop_front() {
-            let began = Instant::now();
-            let message: PeerMessage = postcard::from_bytes(&bytes).unwrap();
-            *self.spent.entry(to.node).or_default() += began.elapsed();
-            self.step(to.node, |shard, effects| shard.receive(NOW, from, message, effects));
+        while let Some((_, to, _)) = self.letters.front() {
+            let node = to.node;
+            let letters = std::mem::take(&mut self.letters).into_iter();
+            let (batch, rest): (Vec<_>, Vec<_>) = letters.partition(|(_, to, _)| to.node == node);
+            self.letters = rest.into();
+            for letters in batch.chunks(BATCH) {
+                self.step(node, |shard, effects| {
+                    for (from, _, bytes) in letters {
+                        shard.receive(NOW, *from, postcard::from_bytes(bytes).unwrap(), effects);
+                    }
+                });
+            }
         }
     }
 

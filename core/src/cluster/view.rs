@@ -46,6 +46,9 @@ pub struct View {
     holding: usize,
 }
 
+/// Holders that [`View::nearest`] tells: more than rules can ask for.
+const NEAREST_MAX: usize = 8;
+
 impl View {
     pub fn new(cluster: ClusterId, number: u64, mut members: Vec<Member>) -> View {
         members.sort_unstable();
@@ -92,6 +95,25 @@ impl View {
             }
         }
         holders
+    }
+
+    /// The same without a list: the owner and then the next other members, at most [`NEAREST_MAX`].
+    pub fn nearest(&self, point: u64) -> impl Iterator<Item = NodeId> + '_ {
+        let (before, after) = self.ring.split_at(self.start(point));
+        let most = NEAREST_MAX.min(self.holding);
+        let (mut seen, mut count) = ([0; NEAREST_MAX], 0);
+        let distinct = move |(_, index): &(u64, u16)| {
+            if count == most {
+                return Some(None);
+            }
+            if seen[..count].contains(index) {
+                return None;
+            }
+            seen[count] = *index;
+            count += 1;
+            Some(Some(self.members[usize::from(*index)].id))
+        };
+        after.iter().chain(before).filter_map(distinct).map_while(|id| id)
     }
 
     fn start(&self, point: u64) -> usize {
@@ -254,6 +276,7 @@ mod tests {
             sorted.sort_unstable();
             assert_eq!(sorted, [id(1), id(3), id(4)]);
             assert_eq!(view.holders(key, 2), holders[..2]);
+            assert_eq!(view.nearest(key).collect::<Vec<_>>(), holders);
         }
     }
 

@@ -48,6 +48,7 @@ impl Shard {
         self.takeup.word = certain.then_some(self.takeup.since);
         self.takeup.groups = self.groups(&step, open.last());
         self.takeup.waiting.clear();
+        self.takeup.sealed.clear();
         self.takeup.uncopied.clear();
         self.takeup.told_served = false;
         let lost = self.takeup.groups.values().any(|group| matches!(group, Group::Lost(_)));
@@ -107,19 +108,27 @@ impl Shard {
     /// Says all that a shard of another node has to know, and forgets what it has said before.
     fn say_anew(&mut self, now: Now, peer: NodeId, part: Part, effects: &mut Vec<Effect>) {
         let Some(view) = self.view.clone() else { return };
-        let is_owner = |key: &ChannelKey| view.owner(key.point()) == Some(peer);
-        let concerns = |key: &ChannelKey, slot: &Slot| slot.concerns(peer) || slot.asks_another() && is_owner(key);
-        for key in self.keys(|key, slot| key.point() % part.count.max(1) == part.index && concerns(key, slot)) {
+        let is_owner = |slot: &Slot| view.owner(slot.point) == Some(peer);
+        let concerns = |slot: &Slot| slot.concerns(peer) || slot.asks_another() && is_owner(slot);
+        for key in self.keys(|_, slot| slot.point % part.count.max(1) == part.index && concerns(slot)) {
+            let mut unsaid = false;
             self.with(now, &key, effects, |slot, cx| {
                 match &mut slot.role {
-                    Role::Owner(channel) => channel.session(peer, cx),
+                    Role::Owner(channel) => {
+                        channel.session(peer, cx);
+                        unsaid |= channel.is_unsaid_at(peer);
+                    }
                     Role::Waiting(waiting) => waiting.forget(peer),
                     Role::None | Role::Kept(_) => {}
                 }
-                if let Some(relay) = slot.relay.as_mut().filter(|_| is_owner(&key)) {
+                let is_owner = is_owner(slot);
+                if let Some(relay) = slot.relay.as_mut().filter(|_| is_owner) {
                     relay.begin_session(&key, peer, cx);
                 }
             });
+            if unsaid {
+                self.takeup.unsaid.insert(key);
+            }
         }
     }
 
@@ -185,8 +194,8 @@ impl Shard {
         }
         let Some(view) = self.view.clone().filter(|_| !changed.is_empty()) else { return };
         let waits = |slot: &Slot| slot.relay.as_ref().is_some_and(|relay| relay.waits());
-        let of_them = |key: &ChannelKey| view.owner(key.point()).is_some_and(|owner| changed.contains(&owner));
-        for key in self.keys(|key, slot| waits(slot) && of_them(key)) {
+        let of_them = |slot: &Slot| view.owner(slot.point).is_some_and(|owner| changed.contains(&owner));
+        for key in self.keys(|_, slot| waits(slot) && of_them(slot)) {
             self.with(now, &key, effects, |_, _| {});
         }
     }
@@ -241,7 +250,7 @@ impl Shard {
         let before = self.open.last().filter(|_| step.direct);
         let mut keys = Vec::new();
         for (key, slot) in &self.slots {
-            let point = key.point();
+            let point = slot.point;
             let owner = step.view.owner(point);
             if let Some(owner) = owner.filter(|owner| *owner != me)
                 && slot.asks_another()
@@ -249,7 +258,7 @@ impl Shard {
             {
                 self.streams.note(owner, key, Voice::Relay);
             }
-            if slot.is_concerned(step, point, owner, me) {
+            if slot.is_concerned(step, owner, me) {
                 keys.push(key.clone());
             }
         }
@@ -261,7 +270,11 @@ impl Shard {
         let me = self.config.me();
         let owner = step.view.owner(key.point());
         let mine = owner == Some(me);
-        let mut seals = false;
+        let owned = self.slots.get(key).is_some_and(|slot| matches!(slot.role, Role::Owner(_)));
+        if let Some(owner) = owner.filter(|_| owned && !mine && step.direct) {
+            self.takeup.sealed.entry(owner).or_default().push(key.clone());
+            self.moves.handed_over += 1;
+        }
         self.with(now, key, effects, |slot, cx| {
             slot.role = match std::mem::take(&mut slot.role) {
                 Role::Owner(mut channel) if mine && step.direct => {
@@ -270,7 +283,6 @@ impl Shard {
                 }
                 Role::Owner(channel) => {
                     let word_in = step.direct.then_some(step.view.number);
-                    seals = step.direct;
                     let sealed = Some(Sealed { to: owner.unwrap_or(me), word_in });
                     let (state, used_ms) = (channel.into_state(cx), cx.now.mono_ms);
                     Role::Kept(Box::new(Kept { state, sealed, used_ms }))
@@ -279,7 +291,6 @@ impl Shard {
                 role @ (Role::None | Role::Kept(_)) => role,
             };
         });
-        self.moves.handed_over += u64::from(seals);
         if mine && self.slots.get(key).is_some_and(|slot| slot.kept().is_some()) {
             self.begin_waiting(now, key, effects);
         }
@@ -294,12 +305,12 @@ impl Shard {
 
 impl Slot {
     /// Whether anything changes with the view but for sessions. An owner that goes on with the same copies takes no step.
-    fn is_concerned(&self, step: &Step, point: u64, owner: Option<NodeId>, me: NodeId) -> bool {
+    fn is_concerned(&self, step: &Step, owner: Option<NodeId>, me: NodeId) -> bool {
         let mine = owner == Some(me);
         let relay = self.relay.as_ref();
         match &self.role {
             Role::Owner(channel) => {
-                !mine || !step.direct || !channel.is_placed(&step.view, point, me) || !channel.is_copied()
+                !mine || !step.direct || !channel.is_placed(&step.view, self.point, me) || !channel.is_copied()
             }
             Role::Waiting(_) => true,
             Role::None | Role::Kept(_) => mine || relay.is_some_and(|relay| relay.waits()),

@@ -99,14 +99,14 @@ impl Shard {
         self.open.retain(|view| view.number >= number);
         let Some(view) = self.view.clone().filter(|view| view.number == number) else { return };
         let me = self.config.me();
-        let needless = |key: &ChannelKey, slot: &Slot| {
+        let needless = |slot: &Slot| {
             let holds = |kept: &Kept| {
-                let holders = view.holders(key.point(), 1 + usize::from(kept.state.redundancy));
-                kept.sealed.is_none() && holders.contains(&me)
+                let mut holders = view.nearest(slot.point).take(1 + usize::from(kept.state.redundancy));
+                kept.sealed.is_none() && holders.any(|node| node == me)
             };
             slot.kept().is_some_and(|kept| !holds(kept))
         };
-        let keys = self.slots.iter().filter(|(key, slot)| needless(key, slot)).map(|(key, _)| key.clone());
+        let keys = self.slots.iter().filter(|(_, slot)| needless(slot)).map(|(key, _)| key.clone());
         for key in keys.collect::<Vec<_>>() {
             if let Some(slot) = self.slots.get_mut(&key) {
                 slot.role = Role::None;

@@ -253,7 +253,7 @@ impl Shard {
         step: impl FnOnce(&mut Slot, &mut Cx<'_>) -> T,
     ) -> T {
         let (slots, touched, mut cx) = self.parts(now, effects);
-        let slot = slots.entry(key.clone()).or_default();
+        let slot = slots.entry(key.clone()).or_insert_with(|| Slot::new(key));
         if !std::mem::replace(&mut slot.touched, true) {
             touched.push(key.clone());
         }

@@ -7,7 +7,7 @@ use crate::{
     shard::{
         peer::{Move, Part, Say, SayAll, ToOwner, ToRelay},
         request::Effect,
-        slot::{Have, Kept, Role, Sealed, Waiting},
+        slot::{Have, Kept, Role, Sealed, Slot, Waiting},
         state::State,
         takeup::{Group, Standing},
     },
@@ -73,7 +73,7 @@ impl Shard {
         let (Some(view), Some(last)) = (&self.view, self.open.last()) else { return };
         for (key, slot) in &self.slots {
             let Some(kept) = slot.kept() else { continue };
-            let point = key.point();
+            let point = slot.point;
             let asked = point % part.count.max(1) == part.index && view.owner(point) == Some(asker);
             if asked && last.owner(point) == Some(before) {
                 let say = Move::Have { serial: kept.state.current(), sealed_for: kept.sealed_for() };
@@ -86,8 +86,12 @@ impl Shard {
     /// Sends a node all that it is to own now, with the word that it is all.
     pub(super) fn send_seals(&mut self, now: Now, to: NodeId, effects: &mut Vec<Effect>) {
         let Some(view) = &self.view else { return };
-        for (key, slot) in &self.slots {
-            let sealed = slot.kept().filter(|kept| kept.sealed == Some(Sealed { to, word_in: Some(view.number) }));
+        for key in self.takeup.sealed.get(&to).into_iter().flatten() {
+            let sealed = self
+                .slots
+                .get(key)
+                .and_then(Slot::kept)
+                .filter(|kept| kept.sealed == Some(Sealed { to, word_in: Some(view.number) }));
             if let Some(kept) = sealed {
                 let say = Say::Move(Move::Seal(kept.state.for_another(now)));
                 self.streams.say(view.number, to, key, say, effects);

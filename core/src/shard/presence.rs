@@ -113,6 +113,11 @@ impl Members {
         self.present.values().any(|attached| attached.node == node)
     }
 
+    /// Whether all sessions are present by way of such nodes.
+    pub fn all_at(&self, such: impl Fn(NodeId) -> bool) -> bool {
+        self.present.values().all(|attached| such(attached.node))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.present.is_empty()
     }

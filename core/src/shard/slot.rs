@@ -3,14 +3,17 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::{
+    channel::ChannelKey,
     cluster::view::NodeId,
     serial::{Epoch, Serial},
     shard::{owner::Channel, peer::ToOwner, relay::Relay, state::State},
 };
 
 /// One channel at this node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Slot {
+    /// [`ChannelKey::point`], to be looked at for each channel with each view.
+    pub point: u64,
     pub relay: Option<Box<Relay>>,
     pub role: Role,
     pub touched: bool,
@@ -94,6 +97,10 @@ fn rank(serial: Serial, sealed_for: Option<NodeId>) -> Rank {
 }
 
 impl Slot {
+    pub fn new(key: &ChannelKey) -> Slot {
+        Slot { point: key.point(), relay: None, role: Role::None, touched: false, wake_ms: None }
+    }
+
     pub fn is_empty(&self) -> bool {
         matches!(self.role, Role::None) && self.relay.as_ref().is_none_or(|relay| relay.is_empty())
     }

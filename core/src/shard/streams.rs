@@ -106,7 +106,7 @@ impl Streams {
     pub fn begin(&mut self, peer: NodeId, shards: u64, since: u64) -> SayAll {
         let stream = self.0.entry(peer).or_insert_with(|| Stream { on: false, pairs: Vec::new() });
         stream.on = true;
-        stream.pairs.resize_with(shards.max(1) as usize, Pair::default);
+        stream.pairs.resize_with(shards.clamp(1, u64::from(u16::MAX)) as usize, Pair::default);
         SayAll::Begin { with: stream.pairs.iter_mut().map(|pair| pair.begin(since)).collect() }
     }
 

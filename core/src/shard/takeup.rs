@@ -42,6 +42,11 @@ pub struct TakeUp {
     pub told_served: bool,
     /// Since which view every publish to a channel of this node is known.
     pub since: u64,
+    /// Channels that this node has sealed in this view, by the node they are for.
+    pub sealed: BTreeMap<NodeId, Vec<ChannelKey>>,
+    /// Channels owned here of which a node may not have said that it hears them: what is known of it comes from another
+    /// owner, or from before a session that began anew.
+    pub unsaid: HashSet<ChannelKey, FixedState>,
 }
 
 /// The channels that one node owned in the view before and this node owns now.
@@ -191,6 +196,11 @@ impl Shard {
 
     /// Tries to become certain of the channels of a group that wait.
     pub(super) fn try_group(&mut self, now: Now, before: NodeId, effects: &mut Vec<Effect>) {
+        match self.takeup.groups.get(&before) {
+            Some(Group::Expected(_)) => return,
+            Some(Group::Lost(answered)) if !self.all_answered(answered) => return,
+            Some(Group::Lost(_) | Group::Certain) | None => {}
+        }
         let of_group = |key: &&ChannelKey| self.group_of(key) == Some(before);
         let keys: Vec<_> = self.takeup.waiting.iter().filter(of_group).cloned().collect();
         keys.iter().for_each(|key| self.try_take_up(now, key, effects));
@@ -264,12 +274,17 @@ impl Shard {
             let (me, listened) = (self.config.me(), &self.listened);
             let silent: Vec<_> = listened.iter().filter(|(_, parts)| parts.all()).map(|(node, _)| *node).collect();
             let silent: Vec<_> = silent.into_iter().chain([me]).filter(|node| !listening.contains(node)).collect();
+            let mut unsaid = false;
             self.with(now, key, effects, |slot, cx| {
                 let mut channel = Channel::new(key.clone(), rules, *state, cx);
                 silent.iter().for_each(|node| channel.listened(*node));
+                unsaid = channel.is_unsaid_anywhere();
                 channel.lost(|node| living.contains(&node), cx);
                 slot.role = Role::Owner(Box::new(channel));
             });
+            if unsaid {
+                self.takeup.unsaid.insert(key.clone());
+            }
         }
         self.with(now, key, effects, |_, cx| {
             held.into_iter().for_each(|(from, ask)| cx.own.push_back((from, key.clone(), Say::Owner(ask))));
@@ -284,8 +299,17 @@ impl Shard {
         if !parts.all() {
             return;
         }
-        // Most channels of this node are none of the other's: to let each take a step would cost as much as all of them do.
-        for key in self.keys(|_, slot| matches!(&slot.role, Role::Owner(channel) if channel.is_unsaid_at(from))) {
+        // To look at all channels of this node would cost as much as most views do.
+        let mut keys = Vec::new();
+        let Shard { takeup, slots, .. } = self;
+        takeup.unsaid.retain(|key| {
+            let Some(Role::Owner(channel)) = slots.get(key).map(|slot| &slot.role) else { return false };
+            if channel.is_unsaid_at(from) {
+                keys.push(key.clone());
+            }
+            channel.is_unsaid_anywhere()
+        });
+        for key in keys {
             self.with(now, &key, effects, |slot, _| {
                 if let Role::Owner(channel) = &mut slot.role {
                     channel.listened(from);

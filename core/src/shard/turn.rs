@@ -102,17 +102,18 @@ impl Shard {
         let may_close = self.is_complete();
         let wake_ms = self.quietly(now, key, effects, |slot, cx| slot.next_wake_ms(key, may_close, cx)).flatten();
         if let Some(slot) = self.slots.get_mut(key) {
-            self.wakeups.set(key, &mut slot.wake_ms, wake_ms);
+            self.wakeups.set(key, slot.point, &mut slot.wake_ms, wake_ms);
         }
     }
 
     /// Forgets a channel altogether.
     pub(super) fn remove(&mut self, key: &ChannelKey) {
         if let Some(slot) = self.slots.remove(key) {
-            self.wakeups.remove(key, slot.wake_ms);
+            self.wakeups.remove(key, slot.point, slot.wake_ms);
         }
         self.takeup.waiting.remove(key);
         self.takeup.uncopied.remove(key);
+        self.takeup.unsaid.remove(key);
         self.give_back();
     }
 
@@ -123,8 +124,8 @@ impl Shard {
         if is_sparse(self.slots.len(), self.slots.capacity()) {
             self.slots.shrink_to(2 * self.slots.len());
         }
-        let TakeUp { waiting, uncopied, .. } = &mut self.takeup;
-        for keys in [waiting, uncopied] {
+        let TakeUp { waiting, uncopied, unsaid, .. } = &mut self.takeup;
+        for keys in [waiting, uncopied, unsaid] {
             if is_sparse(keys.len(), keys.capacity()) {
                 keys.shrink_to(2 * keys.len());
             }
@@ -137,7 +138,7 @@ mod tests {
     use super::{SPARE_MIN, Shard};
     use crate::{
         channel::ChannelKey,
-        shard::{Config, history::HistoryBounds},
+        shard::{Config, history::HistoryBounds, slot::Slot},
         time::Now,
     };
 
@@ -164,7 +165,7 @@ mod tests {
         let mut shard = Shard::alone(NOW, CONFIG);
         let keys: Vec<_> = (0..100_000).map(|number| ChannelKey::new("shop", number.to_string())).collect();
         for key in &keys {
-            shard.slots.entry(key.clone()).or_default();
+            shard.slots.insert(key.clone(), Slot::new(key));
             shard.takeup.uncopied.insert(key.clone());
         }
         let (most, mut moved) = (shard.slots.capacity(), 0);

@@ -7,36 +7,37 @@ use crate::channel::ChannelKey;
 /// Due times of channels, at most one of each. A channel's own `wake_ms` says which it is, so none is searched for.
 #[derive(Debug, Default)]
 pub struct Wakeups {
-    due: BTreeSet<(u64, ChannelKey)>,
+    /// With the channel's point, which tells channels apart sooner than their names do.
+    due: BTreeSet<(u64, u64, ChannelKey)>,
 }
 
 impl Wakeups {
     /// Sees to it that the channel is looked at by then. An earlier time stays, and asks again then, so a channel in
     /// steady use changes nothing here.
-    pub fn set(&mut self, key: &ChannelKey, scheduled_ms: &mut Option<u64>, at_ms: Option<u64>) {
+    pub fn set(&mut self, key: &ChannelKey, point: u64, scheduled_ms: &mut Option<u64>, at_ms: Option<u64>) {
         let Some(at_ms) = at_ms else { return };
         if scheduled_ms.is_some_and(|scheduled_ms| scheduled_ms <= at_ms) {
             return;
         }
-        self.remove(key, scheduled_ms.replace(at_ms));
-        self.due.insert((at_ms, key.clone()));
+        self.remove(key, point, scheduled_ms.replace(at_ms));
+        self.due.insert((at_ms, point, key.clone()));
     }
 
     /// Forgets a channel.
-    pub fn remove(&mut self, key: &ChannelKey, scheduled_ms: Option<u64>) {
+    pub fn remove(&mut self, key: &ChannelKey, point: u64, scheduled_ms: Option<u64>) {
         if let Some(scheduled_ms) = scheduled_ms {
-            self.due.remove(&(scheduled_ms, key.clone()));
+            self.due.remove(&(scheduled_ms, point, key.clone()));
         }
     }
 
     pub fn next(&self) -> Option<u64> {
-        self.due.first().map(|(at_ms, _)| *at_ms)
+        self.due.first().map(|(at_ms, ..)| *at_ms)
     }
 
     pub fn pop_due(&mut self, now_ms: u64) -> Option<ChannelKey> {
         if self.next()? > now_ms {
             return None;
         }
-        self.due.pop_first().map(|(_, key)| key)
+        self.due.pop_first().map(|(.., key)| key)
     }
 }

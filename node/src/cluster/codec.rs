@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 /// Rises whenever a type that travels changes.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// What came is no message of this protocol. The link that brought it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

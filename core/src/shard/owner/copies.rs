@@ -46,8 +46,8 @@ impl Channel {
 
     /// Whether the copies are where the view wants them.
     pub fn is_placed(&self, view: &View, point: u64, me: NodeId) -> bool {
-        let holders = view.holders(point, 1 + usize::from(self.rules.redundancy));
-        let mut nodes = holders.into_iter().filter(|node| *node != me);
+        let holders = view.nearest(point).take(1 + usize::from(self.rules.redundancy));
+        let mut nodes = holders.filter(|node| *node != me);
         self.copies.iter().all(|copy| nodes.next() == Some(copy.node)) && nodes.next().is_none()
     }
 

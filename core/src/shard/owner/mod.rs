@@ -282,6 +282,13 @@ impl Channel {
         !says && self.is_heard_at(node)
     }
 
+    /// The same of any node.
+    pub fn is_unsaid_anywhere(&self) -> bool {
+        let says = |node| self.listeners.iter().any(|listening| listening.node == node && listening.says);
+        self.listeners.iter().any(|listening| !listening.says)
+            || self.state.members.as_ref().is_some_and(|members| !members.all_at(says))
+    }
+
     /// A node that never comes back repeats nothing.
     pub fn gone(&mut self, node: NodeId) {
         self.state.senders.retain(|sender| sender != node);
