@@ -4,6 +4,7 @@ use super::Shard;
 use crate::{
     channel::ChannelKey,
     cluster::view::NodeId,
+    serial::Epoch,
     shard::{
         cx::Cx,
         peer::{Confirm, Say, ToCopy},
@@ -24,6 +25,15 @@ impl Kept {
         }
     }
 
+    /// Whether it is a copy of the owner's state. What this node has sealed for the owner is one from then on: within an
+    /// epoch all states are one line.
+    fn is_for(&mut self, owner: NodeId) -> bool {
+        if self.sealed.take_if(|sealed| sealed.to == owner).is_some() {
+            self.state.forget_pending();
+        }
+        self.sealed.is_none()
+    }
+
     pub fn idle_ms(&self, cx: &Cx<'_>) -> u64 {
         self.used_ms + 2 * cx.config.close_ms.max(cx.config.hold_ms)
     }
@@ -37,7 +47,7 @@ impl Slot {
         }
         let confirm = match say {
             ToCopy::State(state) => self.keep(state, cx),
-            ToCopy::Entries { epoch, entries, seen, mark } => match self.kept_in(epoch) {
+            ToCopy::Entries { epoch, entries, seen, mark } => match self.kept_in(epoch, owner) {
                 Some(kept) => {
                     let (history, retain_ms) = (cx.config.history, cx.config.retain_ms);
                     let keeping = Keeping { history, retain_ms, seen };
@@ -57,14 +67,14 @@ impl Slot {
                 None => Confirm::Lacks,
             },
             ToCopy::Members { epoch, version, changes } => {
-                if let Some(kept) = self.kept_in(epoch) {
+                if let Some(kept) = self.kept_in(epoch, owner) {
                     kept.state.presence_version = version;
                     kept.state.members.get_or_insert_default().follow(changes);
                 }
                 return;
             }
             ToCopy::Drop { epoch } => {
-                if self.kept_in(epoch).is_some() {
+                if self.kept_in(epoch, owner).is_some() {
                     self.role = Role::None;
                 }
                 return;
@@ -85,9 +95,9 @@ impl Slot {
         Confirm::Copied { serial, mark: 0 }
     }
 
-    fn kept_in(&mut self, epoch: crate::serial::Epoch) -> Option<&mut Kept> {
+    fn kept_in(&mut self, epoch: Epoch, owner: NodeId) -> Option<&mut Kept> {
         match &mut self.role {
-            Role::Kept(kept) if kept.sealed.is_none() && kept.state.epoch == epoch => Some(kept),
+            Role::Kept(kept) if kept.state.epoch == epoch => kept.is_for(owner).then_some(kept),
             Role::None | Role::Waiting(_) | Role::Owner(_) | Role::Kept(_) => None,
         }
     }
@@ -99,15 +109,16 @@ impl Shard {
         self.open.retain(|view| view.number >= number);
         let Some(view) = self.view.clone().filter(|view| view.number == number) else { return };
         let me = self.config.me();
-        let needless = |slot: &Slot| {
-            let holds = |kept: &Kept| {
-                let mut holders = view.nearest(slot.point).take(1 + usize::from(kept.state.redundancy));
-                kept.sealed.is_none() && holders.any(|node| node == me)
-            };
-            slot.kept().is_some_and(|kept| !holds(kept))
-        };
-        let keys = self.slots.iter().filter(|(_, slot)| needless(slot)).map(|(key, _)| key.clone());
-        for key in keys.collect::<Vec<_>>() {
+        let mut needless = Vec::new();
+        for (key, slot) in &mut self.slots {
+            let Role::Kept(kept) = &mut slot.role else { continue };
+            let mut holders = view.nearest(slot.point).take(1 + usize::from(kept.state.redundancy));
+            let owner = holders.next();
+            if !holders.any(|node| node == me) || !owner.is_some_and(|owner| kept.is_for(owner)) {
+                needless.push(key.clone());
+            }
+        }
+        for key in needless {
             if let Some(slot) = self.slots.get_mut(&key) {
                 slot.role = Role::None;
             }

@@ -107,7 +107,7 @@ impl Shard {
         if expected && !owned {
             self.moves.taken_over += 1;
             self.begin_waiting(now, key, effects);
-            self.take_up(now, key, Some(state.taken_in(now)), effects);
+            self.take_up(now, key, Some(state.taken_in(now)), Some(from), effects);
         }
     }
 

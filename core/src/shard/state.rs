@@ -155,12 +155,17 @@ impl State {
     /// The same for another node, whose clock is another.
     pub fn for_another(&self, now: Now) -> Box<State> {
         let mut state = Box::new(self.clone());
-        if let Some(keys) = &mut state.keys {
-            keys.forget_pending();
-        }
-        state.senders.forget_pending();
+        state.forget_pending();
         state.shift(now.mono_ms, 0);
         state
+    }
+
+    /// What is not decided is as if it had never come.
+    pub fn forget_pending(&mut self) {
+        if let Some(keys) = &mut self.keys {
+            keys.forget_pending();
+        }
+        self.senders.forget_pending();
     }
 
     /// What another node has sent, by this node's clock.

@@ -230,7 +230,7 @@ impl Shard {
                 self.fetch(now, key, best.node, effects);
             }
             (_, Some(_)) => self.take_up_own(now, key, effects),
-            (_, None) => self.take_up(now, key, None, effects),
+            (_, None) => self.take_up(now, key, None, None, effects),
         }
     }
 
@@ -256,11 +256,18 @@ impl Shard {
             state.fork(epoch);
             self.moves.taken_up += 1;
         }
-        self.take_up(now, key, Some(state), effects);
+        self.take_up(now, key, Some(state), None, effects);
     }
 
-    /// The channel's state is certain: what was asked meanwhile is done now.
-    pub(super) fn take_up(&mut self, now: Now, key: &ChannelKey, state: Option<Box<State>>, effects: &mut Vec<Effect>) {
+    /// The channel's state is certain: what was asked meanwhile is done now. `giver`: who has sealed it in this view.
+    pub(super) fn take_up(
+        &mut self,
+        now: Now,
+        key: &ChannelKey,
+        state: Option<Box<State>>,
+        giver: Option<NodeId>,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let (held, dropped) = match std::mem::take(&mut slot.role) {
             Role::Waiting(waiting) => (waiting.held, waiting.dropped),
@@ -276,7 +283,7 @@ impl Shard {
             let silent: Vec<_> = silent.into_iter().chain([me]).filter(|node| !listening.contains(node)).collect();
             let mut unsaid = false;
             self.with(now, key, effects, |slot, cx| {
-                let mut channel = Channel::new(key.clone(), rules, *state, cx);
+                let mut channel = Channel::new(key.clone(), rules, *state, giver, cx);
                 silent.iter().for_each(|node| channel.listened(*node));
                 unsaid = channel.is_unsaid_anywhere();
                 channel.lost(|node| living.contains(&node), cx);

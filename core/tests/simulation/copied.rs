@@ -9,7 +9,7 @@ use appsockets_core::{
     serial::Serial,
     session::record,
     shard::{
-        peer::{Body, Confirm, PeerMessage, Say, ToRelay},
+        peer::{Body, Confirm, Move, PeerMessage, Say, ToRelay},
         request::{Effect, Reply},
     },
 };
@@ -46,6 +46,8 @@ impl World {
         match effect {
             Effect::Send { message: PeerMessage { body: Body::Channel { key, say }, .. }, .. } => match say {
                 Say::Confirm(Confirm::Copied { serial, .. }) => self.copied.confirm(key, me, *serial),
+                // Who gives a channel away keeps what it gave, as a copy if it is to have one.
+                Say::Move(Move::Seal(state)) => self.copied.confirm(key, me, state.current()),
                 Say::Relay(ToRelay::Published { outcome, .. }) => self.judge_outcome(me, key, *outcome),
                 _ => {}
             },

@@ -25,6 +25,13 @@ pub struct CopyAt {
     marked: u64,
 }
 
+impl CopyAt {
+    /// A node that has everything up to this number.
+    pub fn with(node: NodeId, sequence: u64) -> CopyAt {
+        CopyAt { node, confirmed: Some(sequence), sent: Some(sequence), marked: 0 }
+    }
+}
+
 impl Channel {
     /// Takes over the copies of the view in force. One that was a copy before has what it has confirmed.
     pub fn place_copies(&mut self, cx: &mut Cx<'_>) {

@@ -75,16 +75,24 @@ struct Listening {
 }
 
 impl Channel {
-    /// Begins with a state that is certain. Whoever listens tells so.
-    pub fn new(key: ChannelKey, rules: Arc<Rules>, mut state: State, cx: &mut Cx<'_>) -> Channel {
+    /// Begins with a state that is certain. Whoever listens tells so. The node that has given it, if one has, still has it.
+    pub fn new(
+        key: ChannelKey,
+        rules: Arc<Rules>,
+        mut state: State,
+        giver: Option<NodeId>,
+        cx: &mut Cx<'_>,
+    ) -> Channel {
+        let giver = giver.filter(|_| state.redundancy == rules.redundancy);
         state.redundancy = rules.redundancy;
+        let copies = giver.map(|giver| CopyAt::with(giver, state.sequence)).into_iter().collect();
         let mut channel = Channel {
             key,
             rules,
             state,
             pipeline: None,
             unconfirmed: VecDeque::new(),
-            copies: Vec::new(),
+            copies,
             mark: 0,
             untold: Vec::new(),
             listeners: Vec::new(),
@@ -103,7 +111,7 @@ impl Channel {
     /// A channel of which nothing is known.
     pub fn fresh(key: ChannelKey, rules: Arc<Rules>, epoch: Epoch, known_since: u64, cx: &mut Cx<'_>) -> Channel {
         let state = State::new(cx.now, epoch, rules.redundancy, known_since);
-        let mut channel = Channel::new(key, rules, state, cx);
+        let mut channel = Channel::new(key, rules, state, None, cx);
         (channel.told, channel.taken_up_ms) = (Told::default(), None);
         channel
     }
