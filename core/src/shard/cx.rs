@@ -1,6 +1,6 @@
 //! What a channel needs of its shard while it takes a step.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::{
     channel::ChannelKey,
@@ -20,6 +20,8 @@ pub struct Cx<'a> {
     pub config: &'a Config,
     pub view: Option<&'a View>,
     pub streams: &'a mut Streams,
+    /// Nodes that may be lost, to be looked for before the turn ends.
+    pub changed: &'a mut BTreeSet<NodeId>,
     pub effects: &'a mut Vec<Effect>,
     /// What is to be taken next, in order: mostly what this node says to itself.
     pub own: &'a mut VecDeque<(NodeId, ChannelKey, Say)>,
@@ -80,6 +82,13 @@ impl Cx<'_> {
 
     pub fn reaches(&self, node: NodeId, key: &ChannelKey) -> bool {
         node == self.me() || self.streams.reaches(node, key)
+    }
+
+    /// Something came of a node that may be lost already: it waited here, or for copies.
+    pub fn came_of(&mut self, node: NodeId) {
+        if node != self.me() && !self.streams.is_on(node) {
+            self.changed.insert(node);
+        }
     }
 
     /// Says something to a node, or to this one. What can't reach it now is made good when the next session begins.

@@ -283,6 +283,7 @@ impl Shard {
             config: &self.config,
             view: self.view.as_deref(),
             streams: &mut self.streams,
+            changed: &mut self.changed,
             effects,
             own: &mut self.own,
             counters: &mut self.counters,

@@ -5,7 +5,10 @@
 //! begins, each tells how far it came ([`Opening`]). What lies beyond, and what could not be said meanwhile, is lost; the
 //! sender knows which channels it was about, and sees to these alone.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fmt,
+};
 
 use foldhash::fast::FixedState;
 
@@ -59,7 +62,7 @@ struct Stream {
 }
 
 /// This shard and one of the other node.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Pair {
     /// Messages that were ever said to it.
     said: u64,
@@ -199,6 +202,14 @@ impl Streams {
     pub fn meet(&mut self, from: NodeId, part: Part, theirs: &Opening, view: u64) -> Option<Meeting> {
         let stream = self.0.get_mut(&from).filter(|stream| stream.on)?;
         stream.pairs.get_mut(part.index as usize)?.meet(theirs, view)
+    }
+}
+
+/// Without what was said: it is long, and what is shown of a shard is to be read.
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Pair { said, known_from, unsaid, met, heard, .. } = self;
+        write!(f, "{said} said after {known_from}, {} unsaid, met: {met}, {heard:?}", unsaid.len())
     }
 }
 

@@ -21,6 +21,7 @@ impl Shard {
             for key in std::mem::take(&mut self.touched) {
                 self.end_turn_of(now, &key, effects);
             }
+            self.note_changed(now, effects);
         }
         self.tell_served(effects);
     }

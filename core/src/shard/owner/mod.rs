@@ -152,6 +152,7 @@ impl Channel {
     /// What a node that hears the channel says.
     pub fn hear(&mut self, from: NodeId, say: ToOwner, cx: &mut Cx<'_>) {
         self.used_ms = cx.now.mono_ms;
+        cx.came_of(from);
         match say {
             ToOwner::Listen { position, presence, subscribers, members } => {
                 self.listen(from, position, presence, subscribers, members);

@@ -60,6 +60,9 @@ impl Channel {
         let (message, from) = (entry.message.clone(), Repeat { sender: entry.sender, counter: entry.counter });
         let entry = Entry { retain: entry.retain && self.rules.retain, ..entry };
         let is_message = entry.session.is_none();
+        if !is_message {
+            cx.came_of(from.sender);
+        }
         let before = self.state.session.as_ref().filter(|session| session.record.is_some()).and_then(|s| s.node);
         let takes = entry.session == Some(SessionOp::Take);
         let waiting = self.state.apply(cx.now, entry, self.keeping(cx));
