@@ -21,8 +21,10 @@ use crate::{
     },
 };
 
-/// What was said last to a shard of another node, in messages. A session that lost more of it begins anew.
-const LOG_MAX: usize = 4_096;
+/// Messages said last to another node that are remembered, and to one of its shards at least. A session that lost more of
+/// them begins anew.
+const LOG_MAX: usize = 8_192;
+const LOG_LEAST: usize = 256;
 
 /// Channels of which something is to be said when the next session goes on. With more of them it begins anew.
 const UNSAID_MAX: usize = 100_000;
@@ -150,10 +152,11 @@ impl Streams {
     pub fn say(&mut self, view: u64, to: NodeId, key: &ChannelKey, say: Say, effects: &mut Vec<Effect>) {
         let Some(stream) = self.0.get_mut(&to) else { return };
         let (on, index) = (stream.on, stream.index(key));
+        let log_max = LOG_LEAST.max(LOG_MAX / stream.pairs.len());
         let pair = &mut stream.pairs[index];
         match Voice::of(&say) {
             Some(voice) if !pair.met => return pair.note(key, voice),
-            Some(voice) => pair.log(key, voice),
+            Some(voice) => pair.log(key, voice, log_max),
             None if !on => return,
             None => pair.said += 1,
         }
@@ -232,10 +235,10 @@ impl Pair {
         self.opening.insert(opening).clone()
     }
 
-    fn log(&mut self, key: &ChannelKey, voice: Voice) {
+    fn log(&mut self, key: &ChannelKey, voice: Voice, most: usize) {
         self.said += 1;
         self.log.push_back((self.said, key.clone(), voice));
-        if self.log.len() > LOG_MAX
+        if self.log.len() > most
             && let Some((place, ..)) = self.log.pop_front()
         {
             self.known_from = place;
@@ -287,5 +290,82 @@ impl Pair {
         self.heard.push(new);
         self.met = true;
         Some(meeting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Meeting, Opening, Pair, Voice};
+    use crate::channel::ChannelKey;
+
+    const MOST: usize = 4;
+
+    fn key(name: &str) -> ChannelKey {
+        ChannelKey::new("shop", name)
+    }
+
+    fn begin(pair: &mut Pair) -> Opening {
+        let opening = pair.begin(1);
+        pair.said += 1;
+        opening
+    }
+
+    /// Both begin a session, and both hear so.
+    fn meet(a: &mut Pair, b: &mut Pair, view: u64) -> [Option<Meeting>; 2] {
+        let (of_a, of_b) = (begin(a), begin(b));
+        [a.meet(&of_b, view), b.meet(&of_a, view)]
+    }
+
+    /// Says so much, of which so much is taken.
+    fn say(a: &mut Pair, b: &mut Pair, names: &[&str], taken: u64) {
+        names.iter().for_each(|name| a.log(&key(name), Voice::Relay, MOST));
+        b.heard.last_mut().expect("a session").0.upto += taken;
+    }
+
+    fn lost(meeting: &Option<Meeting>) -> Vec<ChannelKey> {
+        let Some(Meeting::GoesOn(lost)) = meeting else { panic!("{meeting:?}") };
+        let mut keys: Vec<_> = lost.iter().map(|(key, _)| key.clone()).collect();
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn what_was_not_taken_or_not_said_is_lost() {
+        let (mut a, mut b) = (Pair::default(), Pair::default());
+        assert_eq!(meet(&mut a, &mut b, 1), [Some(Meeting::Anew), Some(Meeting::Anew)]);
+        say(&mut a, &mut b, &["one", "two", "three"], 2);
+        a.note(&key("four"), Voice::Copy);
+        let meetings = meet(&mut a, &mut b, 2);
+        assert_eq!(lost(&meetings[0]), [key("four"), key("three")]);
+        assert_eq!(lost(&meetings[1]), []);
+        let meetings = meet(&mut a, &mut b, 3);
+        assert_eq!((lost(&meetings[0]), lost(&meetings[1])), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_session_that_one_side_did_not_meet_in_is_passed_over() {
+        let (mut a, mut b) = (Pair::default(), Pair::default());
+        meet(&mut a, &mut b, 1);
+        say(&mut a, &mut b, &["one", "two"], 1);
+        let (_, of_b) = (begin(&mut a), begin(&mut b));
+        assert_eq!(lost(&a.meet(&of_b, 2)), [key("two")]);
+        a.log(&key("three"), Voice::Relay, MOST);
+        let meetings = meet(&mut a, &mut b, 3);
+        assert_eq!(lost(&meetings[0]), [key("three"), key("two")]);
+        assert_eq!(lost(&meetings[1]), []);
+    }
+
+    #[test]
+    fn both_begin_anew_where_more_is_lost_than_is_known_or_a_side_has_forgotten() {
+        let (mut a, mut b) = (Pair::default(), Pair::default());
+        meet(&mut a, &mut b, 1);
+        say(&mut a, &mut b, &["one", "two", "three", "four", "five"], 0);
+        assert_eq!(meet(&mut a, &mut b, 2), [Some(Meeting::Anew), Some(Meeting::Anew)]);
+        b.heard.clear();
+        assert_eq!(meet(&mut a, &mut b, 3), [Some(Meeting::Anew), Some(Meeting::Anew)]);
+        let (of_a, of_b) = (a.begin(4), b.begin(3));
+        a.said += 1;
+        b.said += 1;
+        assert_eq!([a.meet(&of_b, 4), b.meet(&of_a, 4)], [Some(Meeting::Anew), Some(Meeting::Anew)]);
     }
 }
