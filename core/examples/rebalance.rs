@@ -5,7 +5,6 @@
 #![expect(
     clippy::disallowed_macros,
     clippy::disallowed_methods,
-    clippy::disallowed_types,
     clippy::unwrap_used,
     reason = "a command of a crate that does no I/O: it prints, and measures the time"
 )]
