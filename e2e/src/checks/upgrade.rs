@@ -114,8 +114,11 @@ impl Load {
         kubernetes.apply_value(&of_hub("ChannelRules", "load", rules))?;
         kubernetes.apply_value(&of_hub("Hub", "load", hub))?;
         kubernetes.wait_ready(SHOP, "hub/load", 30)?;
-        let arguments = ["load", "--url", "ws://main:80", "--hub", "load", "--subscribers", &sessions.to_string()]
-            .map(str::to_owned);
+        // By its address: thousands who ask for it by name at a time are the cluster's name service to measure.
+        let address = ["-n", SHOP, "get", "service", "main", "-o", "jsonpath={.spec.clusterIP}"];
+        let url = format!("ws://{}:80", kubernetes.kubectl(&address)?.trim());
+        let arguments =
+            ["load", "--url", &url, "--hub", "load", "--subscribers", &sessions.to_string()].map(str::to_owned);
         let restricted = json!({
             "runAsNonRoot": true, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
