@@ -49,10 +49,14 @@ impl Channel {
     /// The entry is the channel's next.
     pub(super) fn accept(&mut self, entry: Entry, cx: &mut Cx<'_>) {
         debug_assert_eq!(entry.message.serial.sequence, self.last_number() + 1);
-        self.unconfirmed.push_back(entry);
         if self.copies.is_empty() {
             self.apply_confirmed(cx);
+            // A queue that is never used takes no room, which counts where channels are many.
+            if self.unconfirmed.is_empty() && !self.lacks_nodes() {
+                return self.apply(entry, cx);
+            }
         }
+        self.unconfirmed.push_back(entry);
     }
 
     /// The entry counts: it is answered, and goes out when the turn ends.
