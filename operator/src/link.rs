@@ -46,7 +46,7 @@ const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 /// For how long a node may not be reached before that is said.
 const GRACE: Duration = Duration::from_secs(10);
-/// What is older is not acted on: what a node said of others, and what it was to be told.
+/// What is older is not acted on: what a node said of itself and of others, and what it was to be told.
 const STALE: Duration = Duration::from_secs(5);
 /// Resources in a part of a push.
 const PART: usize = 1000;
@@ -164,9 +164,14 @@ impl Report {
         is_new
     }
 
+    /// What it said of itself, unless that is too old to act on.
+    pub fn recent(&self) -> Option<Load> {
+        self.load.filter(|(at, _)| at.elapsed() <= STALE).map(|(_, load)| load)
+    }
+
     /// What that node serves, as far as this one knows it.
     fn hears_of(&self, number: u64) -> Option<Arc<Wanted>> {
-        let heard = self.load.is_some_and(|(at, _)| at.elapsed() <= STALE) && self.alike.contains(&number);
+        let heard = self.recent().is_some() && self.alike.contains(&number);
         self.serves.clone().filter(|_| heard && self.withheld.is_empty() && self.unreachable.is_none())
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     link::{Links, Report},
     pods,
     resolve::key_of,
-    rollout::{Gate, Load, Look, Phase, STEERED, Seen, Step, Uneven, Window},
+    rollout::{Gate, Look, Phase, STEERED, Seen, Step, Uneven, Window},
     status::{self, Outcome},
     told::Told,
     watching::Watched,
@@ -41,8 +41,6 @@ const SHED_SPREAD: Duration = Duration::from_secs(5);
 /// From spreading sessions to looking whether they are uneven again; doubled as long as it was for nothing.
 const SPREAD_PAUSE: Duration = Duration::from_secs(30);
 const SPREAD_PAUSE_MAX: Duration = Duration::from_secs(3600);
-/// What a node said longer ago says nothing of how many sessions it has.
-const LOAD_AGE_MAX: Duration = Duration::from_secs(5);
 /// Nodes spread what they send elsewhere over this time at most.
 const SHED_SPREAD_MAX: Duration = Duration::from_secs(600);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -238,7 +236,7 @@ impl Rolling {
                 phase: phase(pod),
                 trouble: pods::trouble(pod),
                 stuck: pods::is_stuck(pod),
-                load: recent(report),
+                load: report.recent(),
                 fresh: report.unreachable.is_none() && report.load.is_some_and(|(at, _)| at > memory.since),
             }
         };
@@ -268,7 +266,7 @@ impl Rolling {
             replicas: role.wanted(cluster),
             takes_clients: takes_clients(cluster, role, others),
             stops: cluster.spec.replicas == 0,
-            elsewhere: others.iter().map(of).filter_map(|report| recent(&report)).map(|load| load.sessions).sum(),
+            elsewhere: others.iter().map(of).filter_map(|report| report.recent()).map(|load| load.sessions).sum(),
             is_later,
             window: memory.window,
             caught_up: !behind
@@ -388,11 +386,6 @@ impl Rolling {
             Err(_) => warn!(name, "The pod was not deleted in time."),
         }
     }
-}
-
-/// What a node says of itself, unless that is too old to act on.
-fn recent(report: &Report) -> Option<Load> {
-    report.load.filter(|(at, _)| at.elapsed() <= LOAD_AGE_MAX).map(|(_, load)| load)
 }
 
 /// The pods that there are, and those that the set has not made, the lowest ordinal first.
