@@ -4,9 +4,14 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    pattern,
     reference::{HubRef, SecretKeyRef},
     status::Status,
 };
+
+const ADDRESS: &str = "Write an address that begins with https:// or http:// and a host in its ASCII form, without a user, \
+    a password and a `#`.";
+const NOT_EMPTY: &str = "Write a text that is not empty, or leave it out.";
 
 /// How a hub's clients prove who they are. A hub has one; a token is tried before the service.
 #[derive(Clone, Debug, PartialEq, CustomResource, Serialize, Deserialize, KubeSchema)]
@@ -49,16 +54,17 @@ pub struct HttpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// `https://…` or `http://…`.
-    #[x_kube(validation = Rule::new("self.matches('^https?://[^/?#]+')")
-        .message("Write an address that begins with https:// or http:// and a host."))]
+    #[x_kube(validation = Rule::new(pattern::address()).message(ADDRESS))]
     #[schemars(length(max = 2000))]
     pub url: String,
     /// Headers of the request.
-    #[schemars(length(max = 50))]
+    #[x_kube(validation = Rule::new("self.all(h, self.exists_one(o, o.name.lowerAscii() == h.name.lowerAscii()))")
+        .message("Write each header once; large and small letters are the same."))]
+    #[schemars(length(max = 32))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<HeaderSpec>,
     /// For one attempt, in milliseconds; unless given, the node's default.
-    #[x_kube(validation = Rule::new("self >= 1 && self <= 600000").message("Write 1 to 600000 milliseconds."))]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 60000").message("Write 1 to 60000 milliseconds."))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<i32>,
 }
@@ -71,9 +77,13 @@ pub struct HttpSpec {
 pub struct HeaderSpec {
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9!#$%&*+.^_|~-]+$')")
         .message("Write the name of a header, without spaces and colons."))]
+    #[x_kube(validation = Rule::new(
+        "!(self.lowerAscii() in ['connection', 'content-length', 'host', 'te', 'transfer-encoding', 'upgrade'])")
+        .message("Leave this header out: the connection itself decides it."))]
     #[schemars(length(max = 100))]
     pub name: String,
     /// What everybody may see who can read this resource.
+    #[x_kube(validation = Rule::new(r"self.matches('^[ -~\\t]*$')").message("Write the value in one line of ASCII."))]
     #[schemars(length(max = 4000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
@@ -88,19 +98,23 @@ pub struct HeaderSpec {
 #[x_kube(validation = Rule::new(
     "[has(self.secretKeyRef), has(self.publicKey), has(self.jwksUrl)].filter(there, there).size() == 1")
     .message("Write exactly one of `secretKeyRef`, `publicKey` and `jwksUrl`."))]
+#[x_kube(validation = Rule::new(
+    "!has(self.algorithms) || self.algorithms.all(a, a.startsWith('HS') == has(self.secretKeyRef))")
+    .message("Write HS256, HS384 and HS512 with `secretKeyRef`, and all others with `publicKey` or `jwksUrl`."))]
 pub struct JwtSpec {
     /// A shared secret (HS256, HS384, HS512), at least 32 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<SecretKeyRef>,
     /// A public key in PEM (RS*, PS*, ES*, EdDSA).
-    #[x_kube(validation = Rule::new("self.contains('-----BEGIN PUBLIC KEY-----')")
+    #[x_kube(validation = Rule::new(r"self.matches('^\\s*-----BEGIN PUBLIC KEY-----')")
         .message("Write a public key in PEM, from -----BEGIN PUBLIC KEY----- on."))]
+    #[x_kube(validation = Rule::new("!self.contains('PRIVATE KEY-----')")
+        .message("This is a private key: write the public one, and keep this one away from here."))]
     #[schemars(length(max = 10000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
     /// The address of a JSON Web Key Set (RFC 7517).
-    #[x_kube(validation = Rule::new("self.matches('^https?://[^/?#]+')")
-        .message("Write an address that begins with https:// or http:// and a host."))]
+    #[x_kube(validation = Rule::new(pattern::address()).message(ADDRESS))]
     #[schemars(length(max = 2000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<String>,
@@ -112,14 +126,17 @@ pub struct JwtSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub algorithms: Vec<String>,
     /// Required value of `iss`, if given.
+    #[x_kube(validation = Rule::new("size(self) > 0").message(NOT_EMPTY))]
     #[schemars(length(max = 1000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// Required value of `aud`, if given.
+    #[x_kube(validation = Rule::new("size(self) > 0").message(NOT_EMPTY))]
     #[schemars(length(max = 1000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
     /// The claim that holds the user id; `sub` unless given.
+    #[x_kube(validation = Rule::new("size(self) > 0").message(NOT_EMPTY))]
     #[schemars(length(max = 100))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_claim: Option<String>,

@@ -3,7 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{reference::HubRef, status::Status};
+use crate::{pattern, reference::HubRef, status::Status};
 
 /// A named set of switches for channels of a hub. Bound to channels by the hub, by Namespaces, or here by name.
 #[derive(Clone, Debug, PartialEq, CustomResource, Serialize, Deserialize, KubeSchema)]
@@ -27,7 +27,8 @@ pub struct ChannelRulesSpec {
     /// The hub whose channels this is for.
     pub hub_ref: HubRef,
     /// Channels that these rules are bound to, by their whole names.
-    #[x_kube(validation = Rule::new("self.all(c, size(c) > 0)").message("Write whole names of channels, none of them empty."))]
+    #[x_kube(validation = Rule::new(format!("self.all(c, c.matches('{}') && bytes(c).size() <= 255)", pattern::NAME))
+        .message("Write whole names of channels, each of 1 to 255 bytes without control characters."))]
     #[schemars(length(max = 1000), inner(length(max = 255)))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<String>,

@@ -4,6 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    pattern,
     reference::{ClusterRef, RulesRef},
     status::Status,
 };
@@ -32,8 +33,8 @@ pub struct HubSpec {
     /// The cluster that serves the hub.
     pub cluster_ref: ClusterRef,
     /// The name by which clients connect; unless given, that of the resource. 1 to 255 bytes.
-    #[x_kube(validation = Rule::new("size(self) > 0 && !self.matches('[\\\\x00-\\\\x1f\\\\x7f]')")
-        .message("Write 1 to 255 characters without control characters."))]
+    #[x_kube(validation = Rule::new(format!("self.matches('{}') && bytes(self).size() <= 255", pattern::NAME))
+        .message("Write 1 to 255 bytes without control characters."))]
     #[schemars(length(max = 255))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub_name: Option<String>,
@@ -51,8 +52,7 @@ pub struct HubSpec {
     pub default_rules_ref: Option<RulesRef>,
     /// Origins of pages that may connect: `https://shop.example`, `https://*.shop.example`, or `*`. Empty: the origin
     /// must be the node's own host.
-    #[x_kube(validation = Rule::new(
-        "self.all(o, o == '*' || o.matches('^[A-Za-z][A-Za-z0-9+.-]*://([*][.])?([A-Za-z0-9_-]+([.][A-Za-z0-9_-]+)*|\\\\[[0-9A-Fa-f:.]+\\\\])(:[1-9][0-9]{0,4})?$'))")
+    #[x_kube(validation = Rule::new(origins())
         .message("Write origins as https://shop.example, https://*.shop.example, or *: without a path and a / at the end."))]
     #[schemars(length(max = 100), inner(length(max = 300)))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -64,6 +64,14 @@ pub struct HubSpec {
     #[schemars(length(max = 100), inner(length(max = 63)))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_from: Vec<String>,
+}
+
+/// Whether `self` are origins that nodes can read.
+fn origins() -> String {
+    let (port, brackets, ipv6) = (pattern::PORT, pattern::BRACKETS, pattern::bracketed("o"));
+    let host = format!("([A-Za-z0-9_-]+([.][A-Za-z0-9_-]+)*|{brackets})");
+    let origin = format!("^[A-Za-z][A-Za-z0-9+.-]*://([*][.])?{host}{port}$");
+    format!("self.all(o, o == '*' || (o.matches('{origin}') && (!o.contains('[') || {ipv6})))")
 }
 
 /// Bounds on what a hub's sessions may use on each node. What is not given has the node's own default.

@@ -9,6 +9,7 @@ pub mod channel_rules;
 pub mod cluster;
 pub mod hub;
 pub mod namespace;
+mod pattern;
 pub mod reference;
 pub mod resource;
 pub mod status;

@@ -37,8 +37,8 @@ pub struct HubNamespaceSpec {
     /// The hub whose channels this is for.
     pub hub_ref: HubRef,
     /// What the channels' names begin with, without the `:`; unless given, the name of the resource.
-    #[x_kube(validation = Rule::new("size(self) > 0 && !self.contains(':')")
-        .message("Write the namespace without `:`, the text before the first one."))]
+    #[x_kube(validation = Rule::new(r"self.matches('^[^:\\p{Cc}]+$') && bytes(self).size() <= 255")
+        .message("Write the namespace without `:`, the text before the first one: 1 to 255 bytes, no control characters."))]
     #[schemars(length(max = 255))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

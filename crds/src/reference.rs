@@ -32,7 +32,8 @@ pub struct HubRef {
 /// Channel rules of the same hub, by the name of their resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct RulesRef {
-    #[x_kube(validation = Rule::new("size(self) > 0").message("Write the name of ChannelRules of this hub."))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9.-]+$')")
+        .message("Write the name of ChannelRules of this hub: small letters, digits, `-` and `.`."))]
     #[schemars(length(max = 253))]
     pub name: String,
 }

@@ -1,10 +1,14 @@
 //! What the schemas refuse, by the same rules that the API server applies; and what they let through.
 
+use std::collections::HashMap;
+
 use kube::CustomResourceExt;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{AppSocketsCluster, AuthProvider, ChannelRules, Hub, HubNamespace, yaml};
+
+mod agreement;
 
 #[derive(Deserialize)]
 struct Refused {
@@ -35,6 +39,33 @@ fn judge(object: &Value, was: Option<&Value>) -> Result<(), String> {
     }
 }
 
+/// What the API server holds against a value by its schema alone, in its own words: it looks at that before any rule.
+fn bounds(schema: &Value, value: &Value) -> Vec<String> {
+    let beyond = |bound: &str, size: usize| schema[bound].as_u64().filter(|most| size as u64 > *most);
+    match value {
+        Value::String(text) => {
+            // Characters, though it says bytes.
+            let most = beyond("maxLength", text.chars().count());
+            most.map(|most| format!("may not be more than {most} bytes")).into_iter().collect()
+        }
+        Value::Array(items) => {
+            let most = beyond("maxItems", items.len()).map(|most| format!("must have at most {most} items"));
+            most.into_iter().chain(items.iter().flat_map(|item| bounds(&schema["items"], item))).collect()
+        }
+        Value::Object(fields) => {
+            fields.iter().flat_map(|(name, value)| bounds(&schema["properties"][name], value)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The schema of each kind.
+fn schemas() -> HashMap<String, Value> {
+    let schema = |definition: &Value| definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+    let kind = |definition: &Value| definition["spec"]["names"]["kind"].as_str().unwrap().to_owned();
+    yaml::definitions().iter().map(|(_, definition)| (kind(definition), schema(definition))).collect()
+}
+
 fn read<T: DeserializeOwned>(value: &Value) -> T {
     serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{value}: {error}"))
 }
@@ -43,8 +74,12 @@ fn read<T: DeserializeOwned>(value: &Value) -> T {
 fn what_is_wrong_is_refused_with_what_to_do() {
     let refused: Vec<Refused> = serde_saphyr::from_str(include_str!("../tests/refused.yaml")).unwrap();
     assert!(refused.len() >= 80, "{}", refused.len());
+    let schemas = schemas();
     for Refused { says, was, object } in refused {
-        let said = judge(&object, was.as_ref()).expect_err(&object.to_string());
+        let mut said = bounds(&schemas[object["kind"].as_str().unwrap()], &object).join(", ");
+        if said.is_empty() {
+            said = judge(&object, was.as_ref()).expect_err(&object.to_string());
+        }
         assert!(said.contains(&says), "{object}: {said}");
     }
 }

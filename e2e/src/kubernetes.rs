@@ -24,6 +24,18 @@ use crate::place::Place;
 pub const SYSTEM: &str = "appsockets-system";
 /// Where the nodes of the quickstart run.
 pub const SHOP: &str = "shop";
+/// Of another tenant.
+pub const BAR: &str = "bar";
+/// Of who applies what is in git.
+pub const GITOPS: &str = "gitops";
+/// Each is deleted in another way.
+pub const GONE: [&str; 9] =
+    ["gone-0", "gone-1", "gone-2", "gone-3", "gone-4", "gone-5", "gone-6", "gone-7", "gone-last"];
+
+/// All namespaces that the suite makes, writes to and deletes: where others use one of them, it must not run.
+fn namespaces() -> impl Iterator<Item = &'static str> {
+    [SYSTEM, SHOP, BAR, GITOPS].into_iter().chain(GONE)
+}
 
 /// A cluster, and how to talk to it.
 pub struct Kubernetes<'a> {
@@ -125,11 +137,23 @@ impl<'a> Kubernetes<'a> {
         Ok(String::from_utf8(token)?)
     }
 
-    /// Fails where AppSockets is already: what is there is not for tests.
-    pub fn refuse_where_appsockets_is(&self) -> anyhow::Result<()> {
+    /// Fails where AppSockets is already, or a namespace of the suite's: what is there is not for tests.
+    pub fn refuse_where_others_are(&self) -> anyhow::Result<()> {
+        let is_there = |kind: &str, name: &str| {
+            let found = self.kubectl(&["get", kind, name, "-o", "name", "--ignore-not-found"])?;
+            anyhow::Ok(!found.trim().is_empty())
+        };
         for name in yaml::names() {
-            if self.kubectl(&["get", "customresourcedefinition", name, "-o", "name"]).is_ok() {
+            if is_there("customresourcedefinition", name)? {
                 bail!("the definition {name} is there already: run where AppSockets is not in use");
+            }
+        }
+        for name in namespaces() {
+            if is_there("namespace", name)? {
+                bail!(
+                    "the namespace {name} is there already, and would be written to and deleted: run where it is not, \
+                     or delete it first if nobody needs what is in it"
+                );
             }
         }
         Ok(())
@@ -137,7 +161,9 @@ impl<'a> Kubernetes<'a> {
 
     /// Removes all that the suite has made.
     pub fn remove_what_is_ours(&self) -> anyhow::Result<()> {
-        self.kubectl(&["delete", "namespace", SHOP, "--ignore-not-found"])?;
+        let mut delete = vec!["delete", "namespace", "--ignore-not-found"];
+        delete.extend(namespaces());
+        self.kubectl(&delete)?;
         self.kubectl(&["delete", "-f", "deploy/operator.yaml", "--ignore-not-found"])?;
         self.kubectl(&["delete", "-f", "crds/", "--ignore-not-found"])?;
         Ok(())
@@ -156,6 +182,12 @@ impl<'a> Kubernetes<'a> {
             eprintln!("--- kubectl {}\n{}", arguments.join(" "), lines[lines.len().saturating_sub(60)..].join("\n"));
         }
     }
+}
+
+/// A condition in a status; null: it has none of this type.
+pub fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
 }
 
 /// Whether a pod is ready, and not about to go.

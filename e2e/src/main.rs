@@ -18,7 +18,7 @@ struct Arguments {
     #[arg(value_enum, default_value = "all")]
     what: What,
     /// Runs in the cluster of this context of the usual kubeconfig, which has to have the images, in namespaces of its
-    /// own; it is refused where AppSockets is already.
+    /// own; it is refused where AppSockets or one of them is already.
     #[arg(long)]
     context: Option<String>,
     /// Archives of the images.
@@ -110,10 +110,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn show(arguments: &Arguments, place: &Place, began: Instant) -> anyhow::Result<()> {
     let kubernetes = Kubernetes::connect(place).await?;
     if place.is_shared() {
-        kubernetes.refuse_where_appsockets_is()?;
+        kubernetes.refuse_where_others_are()?;
     }
-    let mut passed = 0;
-    let shown = checks(arguments, place, &kubernetes, began, &mut passed);
+    let mut count = Count::default();
+    let shown = checks(arguments, place, &kubernetes, began, &mut count);
     let shown = shown.await;
     if shown.is_err() {
         kubernetes.tell_what_is_there();
@@ -125,8 +125,19 @@ async fn show(arguments: &Arguments, place: &Place, began: Instant) -> anyhow::R
     let failed = usize::from(shown.is_err());
     let took = began.elapsed().as_secs_f64();
     let outcome = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {outcome}. {passed} passed; {failed} failed; finished in {took:.1} s");
+    let Count { passed, not_shown } = count;
+    println!(
+        "test result: {outcome}. {passed} passed; {failed} failed; {not_shown} not shown; finished in {took:.1} s"
+    );
     shown
+}
+
+/// What came of the checks.
+#[derive(Default)]
+struct Count {
+    passed: usize,
+    /// For which the place has no means.
+    not_shown: usize,
 }
 
 /// What is asked for, one after the other.
@@ -135,67 +146,67 @@ async fn checks(
     place: &Place,
     kubernetes: &Kubernetes<'_>,
     began: Instant,
-    passed: &mut usize,
+    count: &mut Count,
 ) -> anyhow::Result<()> {
     let what = arguments.what;
     let (smoke, all) = (what == What::Smoke, what == What::All);
     checks::quickstart::run(kubernetes, began).await?;
-    *passed += 1;
+    count.passed += 1;
     if smoke || all || what == What::Refused {
         checks::refused::run(kubernetes).await?;
-        *passed += 1;
+        count.passed += 1;
     }
     if smoke || all || what == What::Changes {
         checks::changes::run(kubernetes, if smoke { 20 } else { arguments.changes }).await?;
-        *passed += 1;
+        count.passed += 1;
     }
     if smoke || all || what == What::Tenants {
         checks::tenants::run(kubernetes).await?;
-        *passed += 1;
+        count.passed += 1;
     }
     if smoke || all || what == What::Failures {
         checks::failures::run(kubernetes, place, smoke).await?;
-        *passed += 1;
+        count.passed += 1;
     }
     if all || what == What::Upgrade {
         checks::upgrade::run(kubernetes, arguments.sessions).await?;
-        *passed += 1;
+        count.passed += 1;
     }
     if smoke || all || what == What::Rollout {
         checks::rollout::run(kubernetes, smoke).await?;
-        *passed += 1;
+        count.passed += 1;
     }
     if all || what == What::Edges {
         checks::edges::run(kubernetes).await?;
-        *passed += 1;
+        count.passed += 1;
     }
     if smoke || all || what == What::Plugin {
         checks::plugin::run(kubernetes).await?;
-        *passed += 1;
+        count.passed += 1;
     }
     if smoke || all || what == What::Rights {
         checks::rights::run(kubernetes).await?;
-        *passed += 1;
+        count.passed += 1;
     }
     if all || what == What::Gitops {
         checks::gitops::run(kubernetes, &arguments.cache).await?;
-        *passed += 1;
+        count.passed += 1;
     }
     if all || what == What::Chart {
         checks::chart::run(kubernetes).await?;
-        *passed += 1;
+        count.passed += 1;
     }
     if all || what == What::Scale {
         checks::scale::run(kubernetes, arguments.hubs).await?;
-        *passed += 1;
+        count.passed += 1;
     }
-    if all || what == What::Idle {
-        checks::idle::run(kubernetes, place).await?;
-        *passed += 1;
+    if smoke || all || what == What::Idle {
+        let shown = checks::idle::run(kubernetes, place, smoke).await?;
+        *if shown { &mut count.passed } else { &mut count.not_shown } += 1;
     }
     if all || what == What::Deletion {
         checks::deletion::run(kubernetes).await?;
-        *passed += 1;
+        count.passed += 1;
     }
     Ok(())
 }

@@ -25,7 +25,8 @@ pub struct Options {
     /// Images of the programs as tests build them, which are there sooner and run slower; the smoke test takes them
     #[arg(long)]
     debug: bool,
-    /// Runs in the cluster of this context, which has to have the images; refused where AppSockets is already
+    /// Runs in the cluster of this context, which has to have the images; refused where AppSockets is already, or a
+    /// namespace that the suite uses
     #[arg(long)]
     context: Option<String>,
     /// Further options of the suite; `-- --help` lists them

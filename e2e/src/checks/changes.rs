@@ -1,7 +1,8 @@
 //! Random changes: once a resource says Ready, each node serves just that.
 
+use anyhow::bail;
 use appsockets_core::settings::resource::Resource as Served;
-use appsockets_crds::{ChannelRules, Hub, HubNamespace};
+use appsockets_crds::{AuthProvider, ChannelRules, Hub, HubNamespace};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -66,11 +67,13 @@ fn make(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
         }
         let spec = json!({"hubRef": hub_ref, "rulesRef": {"name": format!("rules-{hub}")}});
         objects.push(object("Namespace", format!("space-{hub}"), spec));
+        let spec = json!({"hubRef": hub_ref, "http": {"url": "https://auth.example/check"}});
+        objects.push(object("AuthProvider", format!("auth-{hub}"), spec));
     }
     kubernetes.apply_value(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?;
     for hub in 0..HUBS {
-        for object in [format!("hub/hub-{hub}"), format!("channelrules/rules-{hub}"), format!("hns/space-{hub}")] {
-            kubernetes.wait_ready(SHOP, &object, 30)?;
+        for kind in ["hub/hub", "channelrules/rules", "hns/space", "authprovider/auth"] {
+            kubernetes.wait_ready(SHOP, &format!("{kind}-{hub}"), 30)?;
         }
     }
     Ok(())
@@ -85,7 +88,7 @@ async fn patch(
     let hub = chance.below(HUBS);
     let params = PatchParams::default();
     let client = || kubernetes.client.clone();
-    match chance.below(3) {
+    match chance.below(4) {
         0 => {
             let spec = json!({
                 "allowAnonymous": chance.either(), "defaultPublic": chance.either(), "userChannel": chance.either(),
@@ -105,6 +108,18 @@ async fn patch(
             let api: Api<ChannelRules> = Api::namespaced(client(), SHOP);
             let changed = api.patch(&name, &params, &Patch::Merge(json!({"spec": spec}))).await?;
             Ok((format!("channelrules/{name}"), changed.resources(&format!("hub-{hub}"))))
+        }
+        2 => {
+            // Without secrets, of which nodes show nothing.
+            let spec = json!({
+                "http": {"url": format!("https://{change}.example/check"), "timeoutMs": change % 60_000 + 1},
+                "jwt": {"jwksUrl": format!("https://{change}.example/keys"), "issuer": format!("issuer-{change}")},
+            });
+            let name = format!("auth-{hub}");
+            let api: Api<AuthProvider> = Api::namespaced(client(), SHOP);
+            let changed = api.patch(&name, &params, &Patch::Merge(json!({"spec": spec}))).await?;
+            let served = changed.resource(&format!("hub-{hub}"), |_| bail!("it has no secret"))?;
+            Ok((format!("authprovider/{name}"), vec![served]))
         }
         _ => {
             let name = format!("space-{hub}");

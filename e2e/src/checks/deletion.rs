@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::kubernetes::{Kubernetes, SHOP, SYSTEM, until};
+use crate::kubernetes::{GONE, Kubernetes, SHOP, SYSTEM, until};
 
 /// What of a namespace may be there after its deletion was asked for, in seconds.
 const WITHIN: u64 = 90;
 
 /// What goes before the namespace.
-const ORDERS: [(&str, &[&[&str]]); 8] = [
+const ORDERS: [(&str, &[&[&str]]); GONE.len() - 1] = [
     ("the namespace alone", &[]),
     ("the cluster", &[&["-n", "NAME", "delete", "appsocketscluster/main", "--wait=false"]]),
     ("the hub", &[&["-n", "NAME", "delete", "hub/demo", "--wait=false"]]),
@@ -21,24 +21,24 @@ const ORDERS: [(&str, &[&[&str]]); 8] = [
     ("the cluster, leaving what it made", &[&["-n", "NAME", "delete", "appsocketscluster/main", "--cascade=orphan"]]),
     ("the Secrets", &[&["-n", "NAME", "delete", "secrets", "--all"]]),
     ("the operator's rights", &[&["delete", "clusterrolebinding/appsockets-operator"]]),
-    ("the operator", &[&["delete", "namespace", "appsockets-system", "--wait=false"]]),
+    ("the operator", &[&["delete", "namespace", SYSTEM, "--wait=false"]]),
 ];
 
 pub async fn run(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     let mut slowest = Duration::ZERO;
-    for (number, (what, before)) in ORDERS.iter().enumerate() {
-        let name = format!("gone-{number}");
-        fill(kubernetes, &name)?;
-        for arguments in *before {
+    for (name, (what, before)) in GONE.into_iter().zip(ORDERS) {
+        fill(kubernetes, name)?;
+        for arguments in before {
             let arguments: Vec<_> =
-                arguments.iter().map(|argument| if *argument == "NAME" { &*name } else { argument }).collect();
+                arguments.iter().map(|argument| if *argument == "NAME" { name } else { argument }).collect();
             kubernetes.kubectl(&arguments).with_context(|| format!("{what} can't be deleted"))?;
         }
-        slowest = slowest.max(empty(kubernetes, &name).await.with_context(|| format!("first {what}"))?);
+        slowest = slowest.max(empty(kubernetes, name).await.with_context(|| format!("first {what}"))?);
     }
-    fill(kubernetes, "gone-last")?;
+    let [.., last] = GONE;
+    fill(kubernetes, last)?;
     kubernetes.kubectl(&["delete", "-f", "crds/", "--wait=false"])?;
-    slowest = slowest.max(empty(kubernetes, "gone-last").await.context("first the definitions")?);
+    slowest = slowest.max(empty(kubernetes, last).await.context("first the definitions")?);
     slowest = slowest.max(empty(kubernetes, SHOP).await.context("the definitions went first")?);
     let orders = ORDERS.len() + 2;
     println!("deletion: {orders} orders, each empty within {:.1} s, no finalizer touched", slowest.as_secs_f64());

@@ -22,7 +22,7 @@ pub async fn run(kubernetes: &Kubernetes<'_>, place: &Place, short: bool) -> any
     undecodable(kubernetes).await?;
     if !short {
         no_rights(kubernetes).await?;
-        roles_alone(kubernetes)?;
+        roles_alone(kubernetes).await?;
         operator_away(kubernetes).await?;
         node_cut_off(kubernetes, place).await?;
         node_out_of_reach(kubernetes, place).await?;
@@ -40,6 +40,21 @@ async fn served_everywhere(kubernetes: &Kubernetes<'_>, hub: &str) -> anyhow::Re
         }
     }
     Ok(Ok(()))
+}
+
+/// Waits until no node serves a hub any more.
+async fn served_nowhere(kubernetes: &Kubernetes<'_>, hub: &str) -> anyhow::Result<()> {
+    let token = kubernetes.admin_token(SHOP, "main").await?;
+    let gone = until("a deleted hub is served nowhere", 30, async || {
+        for pod in kubernetes.node_pods(SHOP).await? {
+            let node = Admin::of(kubernetes, SHOP, &pod.name_any(), &token).await?;
+            if node.get(&format!("/v1/hubs/{hub}")).await?.is_some() {
+                return Ok(Err(format!("{} serves {hub}", pod.name_any())));
+            }
+        }
+        Ok(Ok(()))
+    });
+    gone.await.map(drop)
 }
 
 async fn must_serve(kubernetes: &Kubernetes<'_>, hub: &str) -> anyhow::Result<()> {
@@ -166,16 +181,19 @@ fn restore(kubernetes: &Kubernetes<'_>, list: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What an operator can't read stops nothing else, and nodes keep what they have of it.
-pub async fn undecodable(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+/// Makes a hub that the operator can't read, whose definition lets that through, and limits that nodes do not take.
+pub async fn spoil(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     let hub = json!({
         "apiVersion": "appsockets.io/v1alpha1", "kind": "Hub", "metadata": {"name": "odd", "namespace": SHOP},
         "spec": {"clusterRef": {"name": "main"}},
     });
     kubernetes.apply_value(&hub)?;
     kubernetes.wait_ready(SHOP, "hub/odd", 30)?;
-    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/userChannel";
-    let loose = json!([{"op": "replace", "path": path, "value": {"x-kubernetes-preserve-unknown-fields": true}}]);
+    let path = |field: &str| format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{field}");
+    let loose = json!([
+        {"op": "replace", "path": path("userChannel"), "value": {"x-kubernetes-preserve-unknown-fields": true}},
+        {"op": "remove", "path": path("limits/x-kubernetes-validations")},
+    ]);
     kubernetes.kubectl(&[
         "patch",
         "customresourcedefinition",
@@ -189,7 +207,20 @@ pub async fn undecodable(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
         let patched = kubernetes.kubectl(&["-n", SHOP, "patch", "hub", "odd", "--type=merge", "-p", patch]);
         Ok(patched.map(drop).map_err(|error| error.to_string()))
     });
-    odd.await?;
+    odd.await.map(drop)
+}
+
+/// Makes the hub right again, and its definition.
+pub fn mend(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    let patch = r#"{"spec":{"userChannel":true}}"#;
+    kubernetes.kubectl(&["-n", SHOP, "patch", "hub", "odd", "--type=merge", "-p", patch])?;
+    kubernetes.define()?;
+    kubernetes.wait_ready(SHOP, "hub/odd", 30).map(drop)
+}
+
+/// What an operator can't read stops nothing else, and nodes keep what they have of it.
+pub async fn undecodable(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    spoil(kubernetes).await?;
     touch(kubernetes, "demo")?;
     let others = kubernetes.wait_ready(SHOP, "hub/demo", 30)?;
     let told = until("the odd hub is told so", 20, async || {
@@ -204,18 +235,7 @@ pub async fn undecodable(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     touch(kubernetes, "demo")?;
     kubernetes.wait_ready(SHOP, "hub/demo", 30)?;
     must_serve(kubernetes, "odd").await.context("also after the operator has begun again")?;
-    kubernetes.kubectl(&[
-        "-n",
-        SHOP,
-        "patch",
-        "hub",
-        "odd",
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"userChannel":true}}"#,
-    ])?;
-    kubernetes.define()?;
-    kubernetes.wait_ready(SHOP, "hub/odd", 30)?;
+    mend(kubernetes)?;
     println!("failures: beside a hub that can't be read another change is Ready after {:.2} s", others.as_secs_f64());
     Ok(())
 }
@@ -239,15 +259,22 @@ async fn no_rights(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
 }
 
 /// An operator for one namespace, with Roles alone, takes over from the one for all.
-fn roles_alone(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+async fn roles_alone(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    // It hands nothing over to a cluster of which tenants may be where it does not see them.
+    let alone = r#"{"spec":{"tenants":null}}"#;
+    kubernetes.kubectl(&["-n", SHOP, "patch", "appsocketscluster/main", "--type=merge", "-p", alone])?;
     kubernetes.kubectl(&["-n", SYSTEM, "scale", OPERATOR, "--replicas=0"])?;
     let manifest = "deploy/operator-namespaced.yaml";
     kubernetes.kubectl(&["-n", SHOP, "apply", "-f", manifest])?;
     kubernetes.kubectl(&["-n", SHOP, "rollout", "status", OPERATOR, "--timeout=60s"])?;
     touch(kubernetes, "demo")?;
     let changed = kubernetes.wait_ready(SHOP, "hub/demo", 60)?;
+    must_serve(kubernetes, "odd").await?;
     // It has to be sure that the definitions are there, without being allowed to see them.
     kubernetes.kubectl(&["-n", SHOP, "delete", "hub/odd"])?;
+    served_nowhere(kubernetes, "odd").await?;
+    touch(kubernetes, "demo")?;
+    kubernetes.wait_ready(SHOP, "hub/demo", 30).context("a change after a deletion is not in effect")?;
     kubernetes.wait_ready(SHOP, "appsocketscluster/main", 30)?;
     kubernetes.kubectl(&["-n", SHOP, "delete", "-f", manifest])?;
     kubernetes.kubectl(&["-n", SYSTEM, "scale", OPERATOR, "--replicas=2"])?;
@@ -259,9 +286,30 @@ fn roles_alone(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the operator has not seen is said to be on its way, and never to be done: in the row that is shown to other tools.
+fn unseen(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    let rows: Vec<Value> = serde_json::from_str(&std::fs::read_to_string("e2e/kstatus/rows.json")?)?;
+    let row = rows.iter().find(|row| row["name"] == "made, and the operator has not seen it");
+    let row = &row.context("there is no row of what the operator has not seen")?["object"];
+    kubernetes.kubectl(&["-n", SYSTEM, "wait", "--for=delete", "pods", "--all", "--timeout=60s"])?;
+    kubernetes.apply_value(&json!({
+        "apiVersion": "appsockets.io/v1alpha1", "kind": "Hub", "metadata": {"name": "fresh", "namespace": SHOP},
+        "spec": {"clusterRef": {"name": "main"}},
+    }))?;
+    let made: Value = serde_json::from_str(&kubernetes.kubectl(&["-n", SHOP, "get", "hub/fresh", "-o", "json"])?)?;
+    let same = made["status"] == row["status"] && made["metadata"]["generation"] == row["metadata"]["generation"];
+    anyhow::ensure!(same, "of a hub that the operator has not seen is said: {made}");
+    let shown = kubernetes.kubectl(&["-n", SHOP, "get", "hub/fresh", "--no-headers"])?;
+    anyhow::ensure!(shown.contains("Unknown") && shown.contains("Pending"), "kubectl shows {shown}");
+    let done = kubernetes.wait_ready(SHOP, "hub/fresh", 0).is_ok();
+    anyhow::ensure!(!done, "kubectl takes a hub for Ready that nobody has seen");
+    Ok(())
+}
+
 /// Nodes do without the operator, also when each of them is replaced.
 async fn operator_away(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     kubernetes.kubectl(&["-n", SYSTEM, "scale", OPERATOR, "--replicas=0"])?;
+    unseen(kubernetes)?;
     let began = Instant::now();
     let mut slowest = Duration::ZERO;
     for pod in kubernetes.node_pods(SHOP).await? {
@@ -284,6 +332,8 @@ async fn operator_away(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     kubernetes.kubectl(&["-n", SYSTEM, "scale", OPERATOR, "--replicas=2"])?;
     touch(kubernetes, "demo")?;
     kubernetes.wait_ready(SHOP, "hub/demo", 60)?;
+    kubernetes.wait_ready(SHOP, "hub/fresh", 60)?;
+    kubernetes.kubectl(&["-n", SHOP, "delete", "hub/fresh"])?;
     println!(
         "failures: two minutes without the operator; each replaced node was ready within {:.1} s, with all that the others serve",
         slowest.as_secs_f64()

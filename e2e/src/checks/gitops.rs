@@ -8,9 +8,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use crate::kubernetes::{Kubernetes, SHOP, until};
+use crate::kubernetes::{GITOPS, Kubernetes, SHOP, until};
 
-const NAMESPACE: &str = "gitops";
 /// Refreshes after which nothing may have changed.
 const REFRESHES: usize = 10;
 
@@ -22,7 +21,7 @@ pub async fn run(kubernetes: &Kubernetes<'_>, cache: &Path) -> anyhow::Result<()
     }
     let (log, git) = (folder.join("log"), folder.join("repository"));
     let repository = Repository::new(&git)?;
-    let quickstart = fs::read_to_string("deploy/quickstart.yaml")?.replace(SHOP, NAMESPACE);
+    let quickstart = fs::read_to_string("deploy/quickstart.yaml")?.replace(SHOP, GITOPS);
     let documents: Vec<_> = quickstart.split("\n---\n").collect();
     let [namespace, rights, cluster, hub] = &*documents else { anyhow::bail!("the quickstart has other parts") };
     // As who runs the platform gives it to a tenant.
@@ -37,12 +36,12 @@ pub async fn run(kubernetes: &Kubernetes<'_>, cache: &Path) -> anyhow::Result<()
         eprintln!("--- the engine says\n{}", engine.log());
     }
     drop(engine);
-    kubernetes.kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"])?;
+    kubernetes.kubectl(&["delete", "namespace", GITOPS, "--wait=false"])?;
     shown
 }
 
 async fn show(kubernetes: &Kubernetes<'_>, repository: &Repository<'_>, engine: &Engine<'_>) -> anyhow::Result<()> {
-    let get = |object: &str, path: &str| kubernetes.kubectl(&["-n", NAMESPACE, "get", object, "-o", path]);
+    let get = |object: &str, path: &str| kubernetes.kubectl(&["-n", GITOPS, "get", object, "-o", path]);
     let made = until("what is in git is there", 60, async || {
         let mut objects = ["appsocketscluster/main", "hub/demo", "channelrules/news"].into_iter();
         let there = objects.try_for_each(|object| get(object, "name").map(drop));
@@ -50,17 +49,17 @@ async fn show(kubernetes: &Kubernetes<'_>, repository: &Repository<'_>, engine: 
     });
     made.await?;
     for object in ["appsocketscluster/main", "hub/demo", "channelrules/news"] {
-        kubernetes.wait_ready(NAMESPACE, object, 90)?;
+        kubernetes.wait_ready(GITOPS, object, 90)?;
     }
 
     let patch = r#"{"spec":{"allowAnonymous":false}}"#;
-    kubernetes.kubectl(&["-n", NAMESPACE, "patch", "hub/demo", "--type=merge", "-p", patch])?;
+    kubernetes.kubectl(&["-n", GITOPS, "patch", "hub/demo", "--type=merge", "-p", patch])?;
     let back = until("drift is put back", 60, async || {
         let seen = get("hub/demo", "jsonpath={.spec.allowAnonymous}")?;
         Ok(if seen == "true" { Ok(()) } else { Err(seen) })
     });
     let back = back.await?;
-    kubernetes.wait_ready(NAMESPACE, "hub/demo", 60)?;
+    kubernetes.wait_ready(GITOPS, "hub/demo", 60)?;
 
     repository.write("rules.yaml", &rules("news\n    - sport"))?;
     repository.commit("another channel")?;
@@ -69,7 +68,7 @@ async fn show(kubernetes: &Kubernetes<'_>, repository: &Repository<'_>, engine: 
         Ok(if seen.contains("sport") { Ok(()) } else { Err(seen) })
     });
     let applied = applied.await?;
-    kubernetes.wait_ready(NAMESPACE, "channelrules/news", 60)?;
+    kubernetes.wait_ready(GITOPS, "channelrules/news", 60)?;
 
     let versions = || get("appsocketscluster,hub,channelrules", "jsonpath={.items[*].metadata.resourceVersion}");
     let (before, from) = (versions()?, engine.log().len());
@@ -110,7 +109,7 @@ fn rules(channels: &str) -> String {
 kind: ChannelRules
 metadata:
   name: news
-  namespace: {NAMESPACE}
+  namespace: {GITOPS}
 spec:
   hubRef:
     name: demo
@@ -179,7 +178,7 @@ impl<'a> Engine<'a> {
         let output = fs::File::create(log)?;
         let mut command = Command::new(agent);
         command.arg(repository.0).args(["--path", "app", "--resync-seconds", "3", "--port", "0"]);
-        command.args(["--default-namespace", NAMESPACE]);
+        command.args(["--default-namespace", GITOPS]);
         match kubernetes.place.kubeconfig() {
             (Some(path), _) => command.arg("--kubeconfig").arg(path),
             (None, context) => command.args(context.iter().flat_map(|context| ["--context", context])),

@@ -4,14 +4,23 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
 use kube::ResourceExt;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::failures::leader;
-use crate::kubernetes::{Kubernetes, SHOP, SYSTEM, until};
+use crate::{
+    forward::Forward,
+    kubernetes::{BAR, Kubernetes, SHOP, SYSTEM, condition, until},
+};
 
 pub const CLUSTER: &str = "appsocketscluster/main";
 
 pub async fn run(kubernetes: &Kubernetes<'_>, short: bool) -> anyhow::Result<()> {
     restarts(kubernetes, if short { 3 } else { 30 }).await?;
+    paused(kubernetes).await?;
     bad_image(kubernetes).await?;
     if !short {
         canary(kubernetes).await?;
@@ -50,24 +59,80 @@ async fn says(kubernetes: &Kubernetes<'_>, word: &str, seconds: u64) -> anyhow::
 async fn restarts(kubernetes: &Kubernetes<'_>, times: usize) -> anyhow::Result<()> {
     let (before, written) = (pods(kubernetes).await?, generation(kubernetes)?);
     for _ in 0..times {
-        let old = leader(kubernetes).await?;
-        kubernetes.kubectl(&["-n", SYSTEM, "delete", "pod", &old, "--wait=false"])?;
-        let next = until("another operator acts", 60, async || {
-            let new = leader(kubernetes).await.unwrap_or_default();
-            Ok(if new != old && !new.is_empty() { Ok(()) } else { Err(new) })
-        });
-        next.await?;
+        restart(kubernetes).await?;
     }
     kubernetes.kubectl(&["-n", SYSTEM, "set", "env", "deployment/appsockets-operator", "RUST_LOG=info"])?;
     kubernetes.kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/appsockets-operator", "--timeout=120s"])?;
     // One that acts has looked at everything once a change is in effect.
     kubernetes.kubectl(&["-n", SHOP, "annotate", "hub/demo", "looked-at=yes", "--overwrite"])?;
-    patch(kubernetes, r#"{"tenants":{"namespaces":["bar"]}}"#)?;
+    patch(kubernetes, &json!({"tenants": {"namespaces": [BAR]}}).to_string())?;
     kubernetes.wait_ready(SHOP, CLUSTER, 60)?;
     let same = pods(kubernetes).await? == before && generation(kubernetes)? == written;
     anyhow::ensure!(same, "pods or the StatefulSet were changed by {times} restarts of the operator");
     println!("rollout: {times} restarts of the operator and another Deployment of it changed no pod");
     Ok(())
+}
+
+/// Deletes the operator that acts, and waits until another one does.
+async fn restart(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    let old = leader(kubernetes).await?;
+    kubernetes.kubectl(&["-n", SYSTEM, "delete", "pod", &old, "--wait=false"])?;
+    let next = until("another operator acts", 60, async || {
+        let new = leader(kubernetes).await.unwrap_or_default();
+        Ok(if new != old && !new.is_empty() { Ok(()) } else { Err(new) })
+    });
+    next.await.map(drop)
+}
+
+/// An operator that begins with a paused cluster sees that its nodes serve what they ought to, and tells them nothing.
+async fn paused(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
+    patch(kubernetes, r#"{"paused":true}"#)?;
+    says(kubernetes, r#""Paused""#, 30).await?;
+    restart(kubernetes).await?;
+    // What the last one has written stays until this one has looked, so its own counts are asked for.
+    let recognized = until("the new operator takes every resource for Ready", 30, async || {
+        let counts = counts(kubernetes).await?;
+        let is = |line: &str| counts.lines().any(|other| other == line);
+        let none = is(r#"appsockets_operator_resources{ready="Unknown"} 0"#);
+        let some = !is(r#"appsockets_operator_resources{ready="True"} 0"#);
+        Ok(if none && some { Ok(()) } else { Err(counts) })
+    });
+    let recognized = recognized.await;
+    let demo = kubernetes.status(SHOP, "hub/demo")?;
+    let later = json!({
+        "apiVersion": "appsockets.io/v1alpha1", "kind": "Hub", "metadata": {"name": "later", "namespace": SHOP},
+        "spec": {"clusterRef": {"name": "main"}},
+    });
+    kubernetes.apply_value(&later)?;
+    let waits = until("a new hub is told of the pause", 30, async || {
+        let status = kubernetes.status(SHOP, "hub/later")?;
+        let holds = condition(&status, "Ready")["status"] == "Unknown" && !condition(&status, "Paused").is_null();
+        Ok(if holds { Ok(()) } else { Err(status.to_string()) })
+    });
+    let waits = waits.await;
+    patch(kubernetes, r#"{"paused":false}"#)?;
+    let (recognized, _) = (recognized?, waits?);
+    anyhow::ensure!(condition(&demo, "Ready")["status"] == "True", "a hub of a paused cluster is told {demo}");
+    let took = kubernetes.wait_ready(SHOP, "hub/later", 30)?;
+    kubernetes.kubectl(&["-n", SHOP, "delete", "hub/later"])?;
+    kubernetes.wait_ready(SHOP, CLUSTER, 30)?;
+    println!(
+        "rollout: another operator sees after {:.1} s that all of a paused cluster is Ready; unpaused, a new hub is after {:.1} s",
+        recognized.as_secs_f64(),
+        took.as_secs_f64()
+    );
+    Ok(())
+}
+
+/// How many resources the operator that acts tells what, as lines of its metrics.
+async fn counts(kubernetes: &Kubernetes<'_>) -> anyhow::Result<String> {
+    let forward = Forward::to(kubernetes, SYSTEM, &leader(kubernetes).await?, 9090).await?;
+    let mut stream = TcpStream::connect(("127.0.0.1", forward.port)).await?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: e2e\r\nconnection: close\r\n\r\n").await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    let lines = text.lines().filter(|line| line.starts_with("appsockets_operator_resources{"));
+    Ok(lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// It costs the additional pod alone, is said, and heals when it is taken back.

@@ -15,11 +15,8 @@ use tokio::{
 
 use crate::{
     forward::{Admin, Forward},
-    kubernetes::{Kubernetes, SHOP, until},
+    kubernetes::{BAR, Kubernetes, SHOP, condition, until},
 };
-
-/// Another tenant.
-const BAR: &str = "bar";
 
 pub async fn run(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     kubernetes.apply_value(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": BAR}}))?;
@@ -41,7 +38,7 @@ fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
 }
 
 /// Waits until a resource is told something, and gives how long that took.
-async fn told(
+pub async fn told(
     kubernetes: &Kubernetes<'_>,
     namespace: &str,
     object: &str,
@@ -52,8 +49,7 @@ async fn told(
     let what = format!("{object} is told {reason}");
     let took = until(&what, 30, async || {
         let status = kubernetes.status(namespace, object)?;
-        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-        let condition = conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or_default();
+        let condition = condition(&status, "Ready");
         message = condition["message"].as_str().unwrap_or_default().to_owned();
         let holds = condition["status"] == ready && condition["reason"] == reason;
         Ok(if holds { Ok(()) } else { Err(status.to_string()) })
@@ -167,15 +163,8 @@ async fn secrets(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
             "stringData": {"jwt": value},
         })
     };
-    kubernetes.kubectl(&[
-        "-n",
-        SHOP,
-        "patch",
-        "asc/main",
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"tenants":{"namespaces":["bar"]}}}"#,
-    ])?;
+    let tenants = json!({"spec": {"tenants": {"namespaces": [BAR]}}}).to_string();
+    kubernetes.kubectl(&["-n", SHOP, "patch", "asc/main", "--type=merge", "-p", &tenants])?;
     let hub = json!({"clusterRef": {"name": "main", "namespace": SHOP}, "hubName": "bars"});
     kubernetes.apply_value(&object("Hub", BAR, "own", hub))?;
     kubernetes.wait_ready(BAR, "hub/own", 30)?;
