@@ -26,15 +26,16 @@ struct Shape {
     subscribers: u32,
     /// Messages that were published and have not arrived everywhere.
     in_flight: usize,
-    /// Whether the reference joins what a wake-up brought.
-    batch: bool,
 }
 
 const SHAPES: [Shape; 3] = [
-    Shape { name: "1 x 1,000, one at a time", channels: 1, subscribers: 1_000, in_flight: 1, batch: false },
-    Shape { name: "1 x 1,000, 64 in flight", channels: 1, subscribers: 1_000, in_flight: 64, batch: true },
-    Shape { name: "2,000 x 5, 64 in flight", channels: 2_000, subscribers: 5, in_flight: 64, batch: false },
+    Shape { name: "1 x 1,000, one at a time", channels: 1, subscribers: 1_000, in_flight: 1 },
+    Shape { name: "1 x 1,000, 64 in flight", channels: 1, subscribers: 1_000, in_flight: 64 },
+    Shape { name: "2,000 x 5, 64 in flight", channels: 2_000, subscribers: 5, in_flight: 64 },
 ];
+
+/// What ours is beside: a write for each delivery, and one for what a wake-up has brought.
+const REFERENCES: [(&str, bool); 2] = [("raw", false), ("raw-batch", true)];
 
 const PAYLOAD_BYTES: usize = 128;
 
@@ -42,12 +43,16 @@ pub fn run(options: &Options) -> Result<()> {
     cpu::raise_descriptors();
     cpu::pin(LOAD_CORE)?;
     for shape in SHAPES {
-        let (mut ours, mut reference) = (Vec::new(), Vec::new());
+        let (mut ours, mut references) = (Vec::new(), [Vec::new(), Vec::new()]);
         for _ in 0..options.rounds {
-            reference.push(measure(Target::Raw, Server::raw(shape.batch)?, shape, options.seconds)?);
+            for ((_, batch), costs) in REFERENCES.iter().zip(&mut references) {
+                costs.push(measure(Target::Raw, Server::raw(*batch)?, shape, options.seconds)?);
+            }
             ours.push(measure(Target::AppSockets, Server::node(&options.node)?, shape, options.seconds)?);
         }
-        report(shape, &ours, &reference, options.json);
+        for ((reference, _), costs) in REFERENCES.iter().zip(&references) {
+            report(shape, &ours, reference, costs, options.json);
+        }
     }
     Ok(())
 }
@@ -58,15 +63,16 @@ struct Cost {
     system_us: f64,
 }
 
-fn report(shape: Shape, ours: &[Cost], reference: &[Cost], json: bool) {
+fn report(shape: Shape, ours: &[Cost], reference: &str, costs: &[Cost], json: bool) {
     let figure = |name: &str, of: fn(&Cost) -> f64| Measurement {
-        name: format!("fanout {}: {name}", shape.name),
+        name: format!("fanout {}, {reference}: {name}", shape.name),
         unit: "us",
         values: ours.iter().map(of).collect(),
-        reference: reference.iter().map(of).collect(),
+        reference: costs.iter().map(of).collect(),
     };
     figure("CPU per delivery", |cost| cost.user_us + cost.system_us).print(json);
     figure("of it user", |cost| cost.user_us).print(json);
+    figure("of it system", |cost| cost.system_us).print(json);
 }
 
 fn measure(target: Target, server: Server, shape: Shape, seconds: u64) -> Result<Cost> {

@@ -113,7 +113,7 @@ impl Server {
     }
 
     fn start(mut command: Command, admin: SocketAddr, folder: Option<TempDir>) -> Result<Server> {
-        command.stdout(Stdio::piped()).stdin(Stdio::null()).env("RUST_LOG", "warn");
+        command.stdout(Stdio::piped()).stdin(Stdio::null()).env("APPSOCKETS_DEBUG__LEVEL", "warn");
         // SAFETY: between fork and exec only system calls are made.
         unsafe {
             command.pre_exec(|| {

@@ -100,6 +100,8 @@ codes! {
     ResourceInvalid = 145, "resource_invalid", false, "The resource is not valid: the message names the field.";
     NotFound = 146, "not_found", false, "There is nothing under this address: see docs/protocol.md for those that exist.";
     Unauthorized = 147, "unauthorized", false, "The request needs a token: send it as Authorization: Bearer TOKEN.";
+    MethodNotAllowed = 148, "method_not_allowed", false, "This address does not take the request's method: the header Allow names those that it takes.";
+    NodeFull = 149, "node_full", true, "The node has as many connections as it may: connect to another one, or try again later.";
     Internal = 199, "internal", true, "The node made a mistake, which it has logged: try again, and report it if it stays.";
 }
 

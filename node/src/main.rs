@@ -92,11 +92,6 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
     let Arguments { command, serve: arguments } = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match command {
@@ -110,6 +105,16 @@ fn run() -> anyhow::Result<()> {
     }
 }
 
+/// Logs to standard error what the configuration asks for.
+fn log(config: &Config) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(config.debug.level.parse::<EnvFilter>()?)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
+}
+
 fn check(file: Option<&Path>) -> anyhow::Result<()> {
     let config = Config::load(file, std::env::vars_os())?;
     Tls::load("tls", &config.tls)?;
@@ -120,6 +125,7 @@ fn check(file: Option<&Path>) -> anyhow::Result<()> {
 
 async fn serve(Serve { config, hubs, listen, admin, data, page }: Serve) -> anyhow::Result<()> {
     let mut config = Config::load(config.as_deref(), std::env::vars_os())?;
+    log(&config)?;
     config.listen = listen.unwrap_or(config.listen);
     config.admin.listen = admin.or(config.admin.listen);
     config.data = data.unwrap_or(config.data);

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context;
 use appsockets_core::{
     cluster::view::NodeId,
+    code::ErrorCode,
     session::{self, DRAIN_GRACE_MS},
     shard::{self, history::HistoryBounds},
 };
@@ -23,7 +24,8 @@ use crate::{
     config::Config,
     edge::{self, Connections, Worker, WorkerHandle, clock},
     engine::{Engine, Handles, Hubs, Mail, Shared, Ticket, meters::Meters},
-    http, operator, secret,
+    http::{self, Problem},
+    operator, secret,
     settings::{self, Settings, handed::Kept},
     store::{self, MessageStore},
     tls::Tls,
@@ -378,6 +380,7 @@ fn edge_options(config: &Config, tls: Option<Arc<Tls>>) -> edge::Options {
         write_timeout_ms: config.connection.write_timeout_ms,
         handshakes_max: config.connection.handshakes_max,
         tls,
+        full: Problem::from(ErrorCode::NodeFull).turn_away().into(),
         ..edge::Options::default()
     }
 }

@@ -187,6 +187,7 @@ impl Configuration for Service {
     }
 
     async fn show(&self, _: Request<ShowRequest>) -> Result<Response<Held>, Status> {
+        self.shared.settings.note_asked();
         Ok(Response::new(self.held().await))
     }
 

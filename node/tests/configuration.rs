@@ -87,7 +87,7 @@ fn a_node_obeys_variables_and_serves_metrics_without_administration() {
         ("APPSOCKETS_ADMIN__LISTEN", "null"),
         ("APPSOCKETS_METRICS__LISTEN", "127.0.0.1:0"),
     ]);
-    command.env("APPSOCKETS_DATA", folder.path().join("data")).env("RUST_LOG", "info");
+    command.env("APPSOCKETS_DATA", folder.path().join("data")).env("APPSOCKETS_DEBUG__LEVEL", "info");
     let mut node = Node(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     let mut logged = BufReader::new(node.0.stderr.take().unwrap()).lines().map_while(Result::ok);
     let metrics = logged.find_map(|line| line.split_once("metrics.listen: http://").map(|(_, rest)| rest.to_owned()));

@@ -55,7 +55,11 @@ pub fn run(options: &Options) -> Result<()> {
 fn start(data: &Path, admin: SocketAddr) -> Result<process::Background> {
     let program = root::target().join("debug/appsockets-node");
     let mut command = process::program(&program, ["--listen", "127.0.0.1:0", "--data"]);
-    command.arg(data).args(["--admin", &admin.to_string()]).env("RUST_LOG", "error").stdout(Stdio::piped());
+    command
+        .arg(data)
+        .args(["--admin", &admin.to_string()])
+        .env("APPSOCKETS_DEBUG__LEVEL", "error")
+        .stdout(Stdio::piped());
     let child = command.spawn().with_context(|| format!("could not start {}", program.display()))?;
     let mut node = process::Background(child);
     let stdout = node.0.stdout.take().context("the node has no output")?;

@@ -12,6 +12,7 @@ mod half_open;
 mod huge_frame;
 pub mod metrics;
 mod never_reads;
+mod never_reads_history;
 mod slow_headers;
 mod stage;
 mod verdict;
@@ -37,9 +38,10 @@ struct Scenario {
     judge: fn(&Tally, &Metrics) -> Vec<Check>,
 }
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
     flood::SCENARIO,
     never_reads::SCENARIO,
+    never_reads_history::SCENARIO,
     huge_frame::SCENARIO,
     half_open::SCENARIO,
     slow_headers::SCENARIO,

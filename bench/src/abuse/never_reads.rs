@@ -54,7 +54,7 @@ fn run(server: &Server) -> Result<Tally> {
 }
 
 /// Leaves the kernel little room for what nobody reads.
-fn deafen(tcp: TcpStream) -> Result<TcpStream> {
+pub fn deafen(tcp: TcpStream) -> Result<TcpStream> {
     let bytes: libc::c_int = 4096;
     // SAFETY: the descriptor is open, and the pointer is to a number of the length that is given.
     let result = unsafe {

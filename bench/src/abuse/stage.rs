@@ -46,7 +46,12 @@ spec: {defaultPublic: true, allowAnonymous: true}
 ---
 kind: Hub
 name: busy
-spec: {defaultPublic: true, allowAnonymous: true, limits: {sessionMessagesPerSecond: 4000000000}}
+spec: {defaultPublic: true, allowAnonymous: true, defaultRules: stored, limits: {sessionMessagesPerSecond: 4000000000}}
+---
+kind: ChannelRules
+hub: busy
+name: stored
+spec: {allowAnonymous: true, allowStore: true}
 ";
 
 const STEADY: Shape = Shape { hub: "steady", subscribers: 20, per_second: 100, spins: false };

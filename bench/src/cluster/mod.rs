@@ -125,8 +125,8 @@ impl Nodes {
         command.args(["--listen", &clients.to_string(), "--admin", &admin.to_string(), "--config"]);
         command.arg(own.join("config.yaml")).arg("--hubs").arg(self.folder.path().join("hubs.yaml"));
         command.arg("--data").arg(own.join("data")).stdout(Stdio::piped()).stdin(Stdio::null());
-        if std::env::var_os("RUST_LOG").is_none() {
-            command.env("RUST_LOG", "error");
+        if std::env::var_os("APPSOCKETS_DEBUG__LEVEL").is_none() {
+            command.env("APPSOCKETS_DEBUG__LEVEL", "error");
         }
         // SAFETY: between fork and exec only system calls are made.
         unsafe {

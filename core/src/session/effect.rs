@@ -7,7 +7,7 @@ use crate::{
     code::CloseCode,
     serial::Serial,
     session::{
-        event::{Event, Published},
+        event::{Event, Failure, Published},
         request::{Credentials, HistoryQuery, SubscribeInfo},
     },
     shard::request::{Ask, Listener},
@@ -18,6 +18,8 @@ pub enum Effect {
     Tell(Event),
     /// To be told, together with the other outcomes of the turn.
     Ack(Published),
+    /// To be told as an error: a publish that asked for no outcome is refused.
+    Refuse(Failure),
     /// To the channel's owner.
     Ask {
         key: ChannelKey,

@@ -167,7 +167,7 @@ pub fn check_history(hub: &Hub, identity: Option<&Identity>, query: &HistoryQuer
 fn tell_published(req_id: Option<i64>, channel: Arc<str>, outcome: Result<Serial, ErrorCode>, cx: &mut Context<'_>) {
     match (req_id, outcome) {
         (Some(req_id), outcome) => cx.effects.push(Effect::Ack(Published { req_id, channel, outcome })),
-        (None, Err(code)) => cx.tell(Event::Error(Failure { code, channel: Some(channel), req_id: None })),
+        (None, Err(code)) => cx.effects.push(Effect::Refuse(Failure { code, channel: Some(channel), req_id: None })),
         (None, Ok(_)) => {}
     }
 }

@@ -101,13 +101,16 @@ impl Handed {
         let removed: BTreeSet<_> = removed.into_iter().collect();
         let mut entries = self.entries.clone();
         entries.retain(|id, entry| is_held(entry) || (base.is_some() && !removed.contains(id)));
+        // Of a hub that nobody can read, nothing more can be its owner's: who refers to it waits. What comes is of a younger
+        // hub of the same name, also where that itself is not in this push.
+        let is_kept = |id: &ResourceId| self.entries.get(id).is_some_and(|held| kept.contains(&held.uid));
         let mut contested = BTreeSet::new();
         for entry in set {
             // Of two resources with one identity the older wins, and the one that is held was there first.
-            let stays = withheld.contains(&entry.id.hub) || entries.get(&entry.id).is_some_and(|held| is_held(held));
-            if !stays {
+            let others = is_kept(&entry.id) || is_kept(&ResourceId::hub(entry.id.hub.clone()));
+            if !others && !withheld.contains(&entry.id.hub) {
                 entries.insert(entry.id.clone(), entry);
-            } else if entries.get(&entry.id).is_some_and(|held| held.uid != entry.uid) {
+            } else if others && entries.get(&entry.id).is_none_or(|held| held.uid != entry.uid) {
                 contested.insert(entry.id.hub.clone());
             }
         }
@@ -130,7 +133,7 @@ mod tests {
     use super::{Handed, Push, PushRefused, PushStamp};
     use crate::settings::{
         entry::{Entry, ResourceId, Revision, Source},
-        resource::{HubSpec, Resource},
+        resource::{ChannelRulesSpec, HubSpec, Resource},
     };
 
     fn hub(name: &str, allow_anonymous: bool) -> Arc<Entry> {
@@ -199,6 +202,24 @@ mod tests {
         assert_eq!(names(&after), ["a", "b", "c"]);
         assert_eq!(after.entries().next(), held.entries().next());
         assert_eq!(names(&after.after(push(1, 3, None, vec![other("c")])).unwrap().handed), ["c"]);
+    }
+
+    #[test]
+    fn nothing_of_another_hub_comes_into_one_that_nobody_can_read() {
+        let held = Handed::default().after(push(1, 1, None, vec![hub("a", false)])).unwrap().handed;
+        let rules = |uid: &str| {
+            let spec = ChannelRulesSpec::default();
+            let resource = Resource::ChannelRules { hub: "a".to_owned(), name: "open".to_owned(), spec };
+            Arc::new(Entry::new(Source::Operator, uid, 1, resource))
+        };
+        let mut whole = push(1, 2, None, vec![rules("of the younger")]);
+        whole.kept = ["uid".into()].into();
+        let taken = held.after(whole.clone()).unwrap();
+        assert_eq!(taken.handed.revision(), held.revision());
+        assert_eq!(taken.contested.iter().map(|hub| &**hub).collect::<Vec<_>>(), ["a"]);
+        whole.kept.clear();
+        whole.set.push(hub("a", false));
+        assert_eq!(held.after(whole).unwrap().handed.entries().count(), 2, "once it can be read");
     }
 
     #[test]

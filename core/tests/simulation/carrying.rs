@@ -162,6 +162,7 @@ impl World {
         match effect {
             SessionEffect::Tell(event) => self.tell(node, worker, subscriber, event),
             SessionEffect::Ack(published) => self.tell(node, worker, subscriber, Told::Ack(vec![published])),
+            SessionEffect::Refuse(failure) => self.tell(node, worker, subscriber, Told::Error(failure)),
             SessionEffect::Ask { key, ask } => self.ask(node, worker, key, ask, work),
             SessionEffect::AskFor { listener, key, ask } => {
                 self.ask(node, usize::from(listener.worker), key, ask, work);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use appsockets_core::{cluster::view::NodeId, code::ErrorCode};
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::StatusCode,
 };
 use serde::Deserialize;
@@ -81,13 +81,16 @@ pub async fn set_role(State(admin): State<Admin>, Body(body): Body) -> Result<St
 }
 
 /// That node is certainly gone, says the administrator: nobody waits for it any more.
-pub async fn forget(State(admin): State<Admin>, Path(node): Path<String>) -> Result<StatusCode, Problem> {
+pub async fn forget(
+    State(admin): State<Admin>,
+    node: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Problem> {
     let cluster = cluster(&admin)?;
     let no_such = || Problem {
         code: ErrorCode::NotFound,
         detail: Some("No node of this number is known that is out of reach.".to_owned()),
     };
-    let node = node.parse().map_err(|_| no_such())?;
+    let node = node.ok().and_then(|Path(node)| node.parse().ok()).ok_or_else(no_such)?;
     if cluster.forget(node).await { Ok(StatusCode::NO_CONTENT) } else { Err(no_such()) }
 }
 

@@ -36,7 +36,7 @@ use crate::{
     config::AdminConfig,
     edge::Connections,
     engine::Shared,
-    http::{Problem, bearer},
+    http::{Problem, bearer, not_that_way, nothing_here},
     secret::Secret,
     tls::Tls,
 };
@@ -100,14 +100,21 @@ impl Admin {
         let guarded = guarded().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
         let guarded = guarded.route_layer(middleware::from_fn_with_state(self.clone(), administrators_only));
         let open = open().into_iter().fold(guarded, |router, (path, methods)| router.route(path, methods));
-        open.fallback(nothing_here).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(self)
+        open.fallback(nothing_here)
+            .method_not_allowed_fallback(not_that_way)
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(self)
     }
 
     /// What watches the node may ask for no more than this.
     fn metrics_router(self) -> Router {
         let watching =
             watching().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
-        watching.fallback(nothing_here).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(self)
+        watching
+            .fallback(nothing_here)
+            .method_not_allowed_fallback(not_that_way)
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(self)
     }
 }
 
@@ -161,8 +168,4 @@ async fn administrators_only(State(admin): State<Admin>, request: Request, next:
     let mut refusal = Problem::from(ErrorCode::Unauthorized).into_response();
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     refusal
-}
-
-async fn nothing_here() -> Problem {
-    ErrorCode::NotFound.into()
 }

@@ -2,6 +2,8 @@
 
 use appsockets_core::settings::{problem::Problem, resource::Resource};
 
+use tracing_subscriber::EnvFilter;
+
 use super::{Config, OperatorConfig, TlsConfig, reading::Given};
 
 /// All of it.
@@ -26,6 +28,11 @@ pub fn problems(config: &Config, given: &Given) -> Vec<Problem> {
         let path = paths.into_iter().find(|path| given.contains_key(*path)).unwrap_or(paths[0]);
         let sentence = "`jwksStaleMaxMs` must not be less than `jwksMaxAgeMs`.";
         problems.push(Problem::new(named(path), sentence));
+    }
+    if config.debug.level.parse::<EnvFilter>().is_err() {
+        let sentence = "Write `error`, `warn`, `info`, `debug` or `trace`, each alone or after a part and `=`, with commas \
+                        between them.";
+        problems.push(Problem::new(named("debug.level"), sentence));
     }
     if config.cluster.listen.is_some() {
         let secrets = [

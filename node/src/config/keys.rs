@@ -5,12 +5,13 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 use appsockets_core::settings::resource::HubSpec;
 
 use super::section::section;
-use crate::{auth::AuthConfig, secret::Secret};
+use crate::{auth::AuthConfig, secret::Secret, store::PAGE_ROWS_MAX};
 
 /// Times are added to the clock, which must not overflow: some hundred years, which is as good as never.
 const TIMES: RangeInclusive<u64> = 0..=4_000_000_000_000;
 const INTERVALS: RangeInclusive<u64> = 1..=*TIMES.end();
 const POSITIVE: RangeInclusive<u64> = 1..=u64::MAX;
+const PAGE: RangeInclusive<u64> = 1..=PAGE_ROWS_MAX as u64;
 /// The shortest token of administrators, in bytes.
 const TOKEN_BYTES: RangeInclusive<u64> = 16..=u64::MAX;
 
@@ -45,6 +46,8 @@ section! {
         pub admin: AdminConfig = AdminConfig::default();
         /// What watches the node.
         pub metrics: MetricsConfig = MetricsConfig::default();
+        /// What the node says of itself.
+        pub debug: DebugConfig = DebugConfig::default();
         /// The nodes that share the channels.
         pub cluster: ClusterConfig = ClusterConfig::default();
         /// How a node finds the first others of its cluster; from them it learns of all.
@@ -102,7 +105,7 @@ section! {
         pub message_bytes_max: u32 = 64 << 10, in POSITIVE;
         /// Channels that one session may be subscribed to.
         pub channels_max: u32 = 1_000;
-        /// Subscribe requests of one session that wait for an answer.
+        /// Subscribe requests of one session that wait for an answer, and as many for pages of history.
         pub pending_requests_max: usize = 64, in POSITIVE;
         /// Messages in a row that can't be read, after which a session ends.
         pub unreadable_messages_max: u8 = 10;
@@ -116,8 +119,8 @@ section! {
 section! {
     /// Bounds of channels, and what each keeps.
     pub struct ChannelConfig {
-        /// Messages in a page of history.
-        pub history_page_size: u32 = 100, in POSITIVE;
+        /// Messages in a page of history, unless the client asks for fewer.
+        pub history_page_size: u32 = 100, in PAGE;
         /// Whether the last messages of a channel are kept in memory.
         pub enable_live_history: bool = true;
         /// How many messages of a channel are kept in memory.
@@ -207,6 +210,15 @@ section! {
 }
 
 section! {
+    /// What the node says of itself.
+    pub struct DebugConfig {
+        /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, and each is said of a part of the program alone when
+        /// that is named before it, as in `warn,appsockets_node::cluster=debug`.
+        pub level: String = "info".into();
+    }
+}
+
+section! {
     /// The nodes that share the channels.
     pub struct ClusterConfig {
         /// Where other nodes reach this one: TCP for messages, UDP for gossip, on the same port. null: this node is alone.
@@ -267,7 +279,8 @@ section! {
     /// The operator that hands over what custom resources say.
     pub struct OperatorConfig {
         /// Where the operator reaches this node; null: there is none. With it, the node is not ready before it has been
-        /// told what to serve, by the operator or by what it was told before its last restart.
+        /// told what to serve, by the operator or another node; if nobody speaks, what it was told before its last
+        /// restart counts after five seconds.
         pub listen: Option<SocketAddr> = None;
         /// A PEM file: the certificate that this node shows to the operator.
         pub certificate: Option<PathBuf> = None;

@@ -8,7 +8,8 @@ use super::{
 };
 
 /// Spellings that are taken as well, and what they mean.
-const SPELLINGS: [(&str, &str); 8] = [
+const SPELLINGS: [(&str, &str); 9] = [
+    ("auth.admin.secret", "admin.token"),
     ("auth.session.secret", "auth.sessionSecret"),
     ("channel.closeTimeout", "channel.closeTimeoutMs"),
     ("channel.retainMsgDuration", "channel.retainMsgDurationMs"),

@@ -24,9 +24,9 @@ mod variables;
 mod yaml;
 
 pub use keys::{
-    AdminConfig, ChannelConfig, ClusterConfig, Config, ConnectionConfig, DiscoveryConfig, EngineConfig, HubConfig,
-    MembershipConfig, MetricsConfig, OperatorConfig, RpcConfig, SessionConfig, SseConfig, StorageConfig, TlsConfig,
-    WsConfig,
+    AdminConfig, ChannelConfig, ClusterConfig, Config, ConnectionConfig, DebugConfig, DiscoveryConfig, EngineConfig,
+    HubConfig, MembershipConfig, MetricsConfig, OperatorConfig, RpcConfig, SessionConfig, SseConfig, StorageConfig,
+    TlsConfig, WsConfig,
 };
 use leaves::Leaf;
 use reading::{Given, Reading};

@@ -52,7 +52,11 @@ impl<'a> Reading<'a> {
             _ if node.is_null() => {}
             _ => {
                 let some = names(self.leaves, path).next().unwrap_or_default();
-                let sentence = format!("Write keys such as `{some}` here, not {}.", node.shown());
+                let is_secret = |leaf: &Leaf| matches!(leaf.value.kind, Kind::Secret(_)) && below(leaf, path).is_some();
+                // A secret may have been written one level too high.
+                let hidden = !path.is_empty() && self.leaves.iter().any(is_secret);
+                let shown = if hidden { "a value".to_owned() } else { node.shown() };
+                let sentence = format!("Write keys such as `{some}` here, not {shown}.");
                 self.problem(&node.place, path, sentence);
             }
         }
@@ -103,11 +107,13 @@ fn named(place: &Place, path: &str) -> String {
 
 /// The names that may stand directly below a path, which may be none; some more than once.
 fn names<'a>(leaves: &'a [Leaf], path: &'a str) -> impl Iterator<Item = &'a str> {
-    leaves.iter().filter_map(move |leaf| {
-        let rest = leaf.path.strip_prefix(path)?;
-        let rest = if path.is_empty() { rest } else { rest.strip_prefix('.')? };
-        rest.split('.').next()
-    })
+    leaves.iter().filter_map(move |leaf| below(leaf, path)?.split('.').next())
+}
+
+/// The rest of the leaf's path, if it lies below that one.
+fn below<'a>(leaf: &'a Leaf, path: &str) -> Option<&'a str> {
+    let rest = leaf.path.strip_prefix(path)?;
+    if path.is_empty() { Some(rest) } else { rest.strip_prefix('.') }
 }
 
 fn unknown(leaves: &[Leaf], above: &str, name: &str) -> String {

@@ -73,11 +73,12 @@ fn variables_of_the_tool_are_left_alone() {
 fn other_spellings_mean_the_same() {
     let config = good(
         "hub: {closeTimeout: 1}\nengine: {maxLiveHistorySize: 2}\n\
-         auth: {session: {secret: 0123456789abcdef0123456789abcdef}}\n",
+         auth: {session: {secret: 0123456789abcdef0123456789abcdef}, admin: {secret: 0123456789abcdef}}\n",
         &[("APPSOCKETS_CONNECTION__WS__PONG_INTERVAL", "3")],
     );
     assert_eq!((config.hub.close_timeout_ms, config.channel.max_live_history_size), (1, 2));
     assert_eq!((config.connection.ws.pong_interval_ms, config.auth.session_secret.first().len()), (3, 32));
+    assert_eq!(config.admin.token.first(), b"0123456789abcdef");
 }
 
 #[test]
@@ -132,7 +133,7 @@ fn mistakes_are_named_with_their_place() {
             "redis: {address: localhost}",
             "c.yaml:1:1: redis: There is no such key; here may stand `listen`, `data`, `workers`, `page`, `tls`, \
             `engine`, `hub`, `session`, `channel`, `connection`, `storage`, `auth`, `admin`, `metrics`, \
-            `cluster`, `discovery`, `operator`.",
+            `debug`, `cluster`, `discovery`, `operator`.",
         ),
         (
             "storage: {postgres: x}",
@@ -203,6 +204,15 @@ fn mistakes_are_named_with_their_place() {
             "cluster:\n  listen: 127.0.0.1:7946\n  membership: {secretKey: 0123456789abcdef}",
             "cluster.rpc.secretKey: Write a text of at least 16 bytes, the same on all nodes: `cluster.listen` is set.",
         ),
+        (
+            "channel: {historyPageSize: 1001}",
+            "c.yaml:1:28: channel.historyPageSize: Write a whole number from 1 to 1000, not `1001`.",
+        ),
+        (
+            "debug: {level: loud=very}",
+            "c.yaml:1:9: debug.level: Write `error`, `warn`, `info`, `debug` or `trace`, each alone or after a part and \
+            `=`, with commas between them.",
+        ),
         ("auth: {issuer: ''}", "c.yaml:1:8: auth.issuer: Write a text that is not empty."),
         (
             "auth: {jwksMaxAgeMs: 3600001}",
@@ -222,6 +232,8 @@ fn mistakes_are_named_with_their_place() {
         // Secrets, which are not shown.
         ("admin: {token: hush}", "c.yaml:1:16: admin.token: Write a text of 16 bytes or more."),
         ("admin: {token: [hush]}", "c.yaml:1:16: admin.token: Write a text of 16 bytes or more."),
+        ("cluster: {rpc: hush}", "c.yaml:1:16: cluster.rpc: Write keys such as `secretKey` here, not a value."),
+        ("auth: {session: hush}", "c.yaml:1:17: auth.session: Write keys such as `secret` here, not a value."),
         ("auth: {sessionSecret: hush}", "c.yaml:1:23: auth.sessionSecret: Write a text of 32 bytes or more."),
         (
             "admin:\n  tokenFile: /not/there",

@@ -120,6 +120,13 @@ impl Peer {
         }
     }
 
+    /// The connection has ended because it took nothing in time, so its place is free.
+    pub(super) fn count_stalled(&self) {
+        if let Some(Permit(connections)) = self.take_permit().as_ref() {
+            connections.count_stalled();
+        }
+    }
+
     pub(super) fn served_by(&self, task: AbortHandle) {
         // Set once, by the one who spawned the task.
         _ = self.0.task.set(task);

@@ -23,7 +23,7 @@ use tokio::{
 use tower::Service as _;
 use tracing::{debug, warn};
 
-use super::{Connections, Options, Peer, worker::Phase};
+use super::{Connections, Options, Peer, patient::Patient, worker::Phase};
 use crate::tls::Tls;
 
 const BACKLOG: i32 = 4096;
@@ -34,8 +34,6 @@ const UNSENT_BYTES_MAX: u32 = 128 << 10;
 const HTTP_BUFFER_BYTES: usize = 16 << 10;
 /// Accepting fails when the process has no descriptors left, and would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const FULL: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n";
 
 /// A listener for one worker. Several share an address; the kernel spreads connections over them. For port 0, ask the
 /// first for its port and give that to the others.
@@ -55,7 +53,9 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 #[derive(Clone)]
 struct Service {
     router: Router,
-    timeout: Duration,
+    header_timeout: Duration,
+    write_timeout: Duration,
+    full: Arc<[u8]>,
     phase: watch::Receiver<Phase>,
 }
 
@@ -71,8 +71,13 @@ pub(super) async fn accept(
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "the listener can't be used"),
     };
-    let timeout = Duration::from_millis(options.header_timeout_ms);
-    let service = Service { router, timeout, phase: phase.clone() };
+    let service = Service {
+        router,
+        header_timeout: Duration::from_millis(options.header_timeout_ms),
+        write_timeout: Duration::from_millis(options.write_timeout_ms),
+        full: options.full,
+        phase: phase.clone(),
+    };
     let handshakes = Handshakes::new(options.tls, options.handshakes_max);
     let admit = |stream, remote, place| admit(stream, remote, place, &service, &connections);
     loop {
@@ -132,7 +137,7 @@ fn admit(
     let Some(permit) = connections.enter() else {
         if place.is_none() {
             // As much of a courtesy as goes without waiting.
-            _ = stream.try_write(FULL);
+            _ = stream.try_write(&service.full);
         }
         return;
     };
@@ -151,7 +156,7 @@ fn admit(
 impl Service {
     /// Serves after a handshake of TLS.
     async fn serve_secured(self, stream: TcpStream, peer: Peer, place: Place) {
-        match place.tls.accept(stream, self.timeout).await {
+        match place.tls.accept(stream, self.header_timeout).await {
             Ok(stream) => {
                 drop(place);
                 self.serve(stream, peer).await;
@@ -170,8 +175,8 @@ impl Service {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Service { router, timeout, mut phase } = self;
-        let late = peer.clone();
+        let Service { router, header_timeout, write_timeout, mut phase, full: _ } = self;
+        let (late, stream) = (peer.clone(), Patient::new(stream, write_timeout, peer.clone()));
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
             let answer: <Router as tower::Service<Request<Incoming>>>::Future = router.clone().call(request);
@@ -179,7 +184,7 @@ impl Service {
         });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(timeout)
+            .header_read_timeout(header_timeout)
             .max_buf_size(HTTP_BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();

@@ -25,6 +25,7 @@ mod flush;
 mod http;
 mod options;
 mod outbox;
+mod patient;
 mod queue;
 mod read;
 mod secured;

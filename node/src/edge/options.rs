@@ -23,6 +23,8 @@ pub struct Options {
     pub tls: Option<Arc<Tls>>,
     /// TLS handshakes that may be under way; while there are so many, no connection is accepted.
     pub handshakes_max: u32,
+    /// What one hears for whom there is no place; nothing where TLS is spoken.
+    pub full: Arc<[u8]>,
 }
 
 impl Default for Options {
@@ -37,6 +39,7 @@ impl Default for Options {
             mail_max: 64 << 10,
             tls: None,
             handshakes_max: 1_000,
+            full: Arc::default(),
         }
     }
 }

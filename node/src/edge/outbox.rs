@@ -98,6 +98,18 @@ impl Outboxes {
         }
     }
 
+    /// Whether more waits for a WebSocket than the bound. [`super::Handler::drained`] follows, and nothing is delivered until
+    /// then.
+    pub fn is_full(&mut self, id: ConnId) -> bool {
+        let bound = self.options.outbox_bytes_max;
+        let Some(conn) = find_open(&mut self.conns, id) else { return false };
+        if matches!(conn.link, Link::Stream(_)) {
+            return false;
+        }
+        conn.flags.full |= conn.queue.bytes() > bound;
+        conn.flags.full
+    }
+
     /// Ends the connection after what is queued: for a WebSocket with a close frame of this code and reason (cut to 123
     /// bytes). The id means nothing from now on.
     pub fn close(&mut self, id: ConnId, code: u16, reason: &str) {

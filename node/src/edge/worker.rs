@@ -23,6 +23,7 @@ use super::{
     Connections, Handler, MailError, Options, Outboxes, Peer, Transport,
     conn::{Link, Socket},
     http,
+    patient::Patient,
     secured::Secured,
     sse::{self, Notices, Stream},
     turn::{Driver, Inlets},
@@ -197,11 +198,11 @@ impl<T: Send + 'static, M: Send + 'static> WorkerHandle<T, M> {
 /// The bare socket of an upgraded connection, with what was read of it already.
 async fn leave_tokio(upgrade: OnUpgrade, kind: Option<Kind>, peer: &Peer, max: u32) -> Option<Link> {
     let upgraded: Upgraded = upgrade.await.ok()?;
-    let (tcp, session, read) = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => (parts.io.into_inner(), None, parts.read_buf),
+    let (tcp, session, read) = match upgraded.downcast::<TokioIo<Patient<TcpStream>>>() {
+        Ok(parts) => (parts.io.into_inner().into_inner(), None, parts.read_buf),
         Err(upgraded) => {
-            let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
-            let (tcp, session) = parts.io.into_inner().into_inner();
+            let parts = upgraded.downcast::<TokioIo<Patient<TlsStream<TcpStream>>>>().ok()?;
+            let (tcp, session) = parts.io.into_inner().into_inner().into_inner();
             (tcp, Some(session), parts.read_buf)
         }
     };

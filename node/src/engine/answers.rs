@@ -27,9 +27,31 @@ impl Engine {
         }
     }
 
-    pub(super) fn read_history(&self, subscriber: Subscriber, query: HistoryQuery) {
-        let Some(entry) = self.live(subscriber) else { return };
-        let key = ChannelKey { hub: entry.session.hub().id.clone(), channel: query.channel.clone() };
+    /// Pages are read one after the other, each when what waits for the client is within its bound again: a page alone
+    /// may be larger than that.
+    pub(super) fn read_history(&mut self, subscriber: Subscriber, query: HistoryQuery, out: &mut Outboxes) {
+        let most = self.shared.session.pending_max;
+        let Some(entry) = self.live_mut(subscriber) else { return };
+        let pages = &mut entry.rare().pages;
+        if pages.len() < most {
+            pages.push_back(query);
+            return self.read_next_page(subscriber, out);
+        }
+        let HistoryQuery { req_id, channel, .. } = query;
+        self.tell(subscriber, &Event::History { req_id, channel, page: Err(ErrorCode::TooManyRequests) }, out);
+    }
+
+    pub(super) fn read_next_page(&mut self, subscriber: Subscriber, out: &mut Outboxes) {
+        let Some(entry) = self.live_mut(subscriber) else { return };
+        let (conn, hub) = (entry.conn, entry.session.hub().id.clone());
+        let Some(rare) = entry.rare.as_mut().filter(|rare| !rare.reading) else { return };
+        let Some(conn) = conn else { return rare.pages.clear() };
+        if rare.pages.is_empty() || out.is_full(conn) {
+            return;
+        }
+        let Some(query) = rare.pages.pop_front() else { return };
+        rare.reading = true;
+        let key = ChannelKey { hub, channel: query.channel.clone() };
         let limit = self.shared.page_limit(query.limit);
         let (shared, worker) = (self.shared.clone(), self.listener.worker);
         let reading = self.shared.read_history(key, query.bound, limit);
@@ -48,7 +70,11 @@ impl Engine {
         page: Result<HistoryPage, ErrorCode>,
         out: &mut Outboxes,
     ) {
+        if let Some(rare) = self.live_mut(subscriber).and_then(|entry| entry.rare.as_mut()) {
+            rare.reading = false;
+        }
         self.tell(subscriber, &Event::History { req_id, channel, page }, out);
+        self.read_next_page(subscriber, out);
     }
 
     /// Tells SSE clients how far they have come, so that `Last-Event-ID` brings them back there.

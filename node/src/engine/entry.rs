@@ -1,12 +1,17 @@
 //! What a worker keeps for each session.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use appsockets_core::{
     channel::{ChannelKey, ChannelName},
     fanout::Subscriber,
     serial::Serial,
-    session::{Session, event::Published, record, request::SubscribeInfo},
+    session::{
+        Session,
+        event::Published,
+        record,
+        request::{HistoryQuery, SubscribeInfo},
+    },
 };
 
 use super::{Encoding, RestoreKey, Seat, timers::NEVER};
@@ -42,8 +47,11 @@ pub struct Rare {
     /// Until when a session without a connection is kept, and what had been sent of each channel.
     pub parked: Option<(u64, Vec<(ChannelName, Serial)>)>,
     /// Positions that were too long to be told to an SSE client, by the number that it was told instead.
-    pub held: std::collections::VecDeque<(u64, Vec<(ChannelName, Serial)>)>,
+    pub held: VecDeque<(u64, Vec<(ChannelName, Serial)>)>,
     pub held_number: u64,
+    /// Pages of history that were asked for and are not read yet, and whether one is being read.
+    pub pages: VecDeque<HistoryQuery>,
+    pub reading: bool,
 }
 
 impl Entry {

@@ -250,6 +250,7 @@ impl Handler for Engine {
     fn drained(&mut self, conn: ConnId, now: Now, out: &mut Outboxes) {
         if let Some(subscriber) = self.subscriber_of(conn) {
             self.catch_up(subscriber, now, out);
+            self.read_next_page(subscriber, out);
         }
     }
 

@@ -7,12 +7,7 @@ use appsockets_core::{
     code::{CloseCode, ErrorCode},
     fanout::Subscriber,
     identity::Identity,
-    session::{
-        Context, Session,
-        effect::Effect,
-        event::{Event, Failure},
-        request::Credentials,
-    },
+    session::{Context, Session, effect::Effect, event::Event, request::Credentials},
     shard::request::{Ask, Listener, Request},
     time::Now,
 };
@@ -66,13 +61,7 @@ impl Engine {
 
     fn carry_out(&mut self, subscriber: Subscriber, effect: Effect, now: Now, out: &mut Outboxes) {
         match effect {
-            Effect::Tell(event) => {
-                // An error that names a channel refuses a publish that asked for no acknowledgement.
-                if let Event::Error(Failure { code, channel: Some(_), .. }) = &event {
-                    self.counts.refuse(*code);
-                }
-                self.tell(subscriber, &event, out);
-            }
+            Effect::Tell(event) => self.tell(subscriber, &event, out),
             Effect::Ack(published) => {
                 self.counts.outcome(&published.outcome);
                 let Some(entry) = self.live_mut(subscriber) else { return };
@@ -80,6 +69,10 @@ impl Engine {
                 if entry.acks.len() == 1 {
                     self.acked.push(subscriber);
                 }
+            }
+            Effect::Refuse(failure) => {
+                self.counts.refuse(failure.code);
+                self.tell(subscriber, &Event::Error(failure), out);
             }
             Effect::Ask { key, ask } => self.ask(self.listener, key, ask, now),
             Effect::AskFor { listener, key, ask } => self.ask(listener, key, ask, now),
@@ -95,7 +88,7 @@ impl Engine {
             Effect::Restore { restore_key, positions } => {
                 self.begin_restore(subscriber, &restore_key, None, positions, now, out);
             }
-            Effect::ReadHistory(query) => self.read_history(subscriber, query),
+            Effect::ReadHistory(query) => self.read_history(subscriber, query, out),
             Effect::End(code) => self.end(subscriber, code, now, out),
         }
     }

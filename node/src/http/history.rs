@@ -17,7 +17,10 @@ use super::{
     admission::Visitor,
     extract::{HubName, Query},
 };
-use crate::codec::{self, Bounds};
+use crate::{
+    codec::{self, Bounds},
+    edge::clock,
+};
 
 /// As in the protocol's HistoryRequest.
 #[derive(Deserialize)]
@@ -43,6 +46,9 @@ pub async fn history(
     admitted.must_be_somebody()?;
     let query = parameters.query();
     check_history(&admitted.hub, admitted.identity.as_deref(), &query)?;
+    if !node.shared.hubs.admits(&admitted.hub, 1, clock::now()) {
+        return Err(ErrorCode::HubRateLimited.into());
+    }
     let key = ChannelKey { hub: admitted.hub.id.clone(), channel: query.channel.clone() };
     let limit = node.shared.page_limit(query.limit);
     let page = node.shared.read_history(key, query.bound, limit).await.map_err(|_| ErrorCode::HistoryFailed)??;

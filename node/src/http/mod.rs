@@ -53,6 +53,7 @@ pub fn router(node: Node) -> Router {
         .route("/", page)
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(nothing_here)
+        .method_not_allowed_fallback(not_that_way)
         .layer(middleware::from_fn(in_time))
         .with_state(node)
 }
@@ -63,6 +64,11 @@ async fn in_time(request: Request, next: Next) -> Result<Response, Problem> {
     tokio::time::timeout(LIMIT, next.run(request)).await.map_err(|_| ErrorCode::TryAgain.into())
 }
 
-async fn nothing_here() -> Problem {
+pub(crate) async fn nothing_here() -> Problem {
     ErrorCode::NotFound.into()
+}
+
+/// The header `Allow` is added to it.
+pub(crate) async fn not_that_way() -> Problem {
+    ErrorCode::MethodNotAllowed.into()
 }

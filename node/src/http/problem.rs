@@ -7,6 +7,8 @@ use axum::{
 };
 use serde_json::json;
 
+const MEDIA_TYPE: &str = "application/problem+json";
+
 /// A refusal.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -23,19 +25,35 @@ impl From<ErrorCode> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let headers = [(header::CONTENT_TYPE, MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")];
+        (status(self.code), headers, self.body()).into_response()
+    }
+}
+
+impl Problem {
+    fn body(self) -> String {
         let Problem { code, detail } = self;
-        let status = status(code);
-        let body = json!({
+        json!({
             "type": format!("urn:appsockets:error:{}", code.name()),
             "title": code.message(),
-            "status": status.as_u16(),
+            "status": status(code).as_u16(),
             "detail": detail,
             "code": code.code(),
             "name": code.name(),
             "retry": code.retry(),
-        });
-        let headers = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
-        (status, headers, body.to_string()).into_response()
+        })
+        .to_string()
+    }
+
+    /// The whole answer as it travels, for one who is not served at all.
+    pub fn turn_away(self) -> Vec<u8> {
+        let (status, body) = (status(self.code), self.body());
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\nretry-after: 1\r\n\
+             cache-control: no-store\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
     }
 }
 
@@ -54,8 +72,10 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::AuthNotConfigured
         | ErrorCode::NotAuthenticated => StatusCode::UNAUTHORIZED,
         ErrorCode::HubNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
+        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::KeyConflict | ErrorCode::ManagedElsewhere => StatusCode::CONFLICT,
         ErrorCode::HubFull
+        | ErrorCode::NodeFull
         | ErrorCode::TryAgain
         | ErrorCode::AuthUnavailable
         | ErrorCode::AuthInProgress

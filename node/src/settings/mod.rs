@@ -54,6 +54,7 @@ use self::{
     sources::Sources,
     sqlite::{Change, Table},
 };
+use crate::edge::clock;
 
 /// How settings are kept on this node.
 #[derive(Clone, Debug)]
@@ -106,9 +107,16 @@ pub struct Settings {
     metadata: watch::Sender<u64>,
     not_made: AtomicU64,
     refused: AtomicU64,
-    /// The operator has handed something over.
+    /// The operator, or a node that it has told, has said since this node began what is to be served.
     told: AtomicBool,
+    /// From when on what an earlier run has kept counts as that, in `Now::mono_ms`; none if nothing was kept.
+    trusted_ms: Option<AtomicU64>,
 }
+
+/// How long a node that has kept what it was told waits for somebody who may know better: nobody may be there.
+const TRUSTED_AFTER_MS: u64 = 5_000;
+/// The same from when an operator has asked what the node holds: what it has to say follows at once.
+const ANSWERED_AFTER_MS: u64 = 1_000;
 
 /// Items that are merged in one transaction, about: other writers wait for no more.
 const MERGED_MAX: usize = 500;
@@ -143,7 +151,8 @@ impl Settings {
             metadata: watch::Sender::default(),
             not_made: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            told: AtomicBool::new(sources.operator.stamp().is_some()),
+            told: AtomicBool::new(false),
+            trusted_ms: sources.operator.stamp().map(|_| AtomicU64::new(clock::now().mono_ms + TRUSTED_AFTER_MS)),
         };
         settings.reload(&mut sources).await?;
         settings.publish(&mut sources);
@@ -271,8 +280,13 @@ impl Settings {
     /// It is not later than what is held, or changes something else.
     pub async fn push(&self, push: Push) -> Result<(usize, BTreeSet<HubId>), PushRefused> {
         let mut sources = self.sources.lock().await;
-        let Taken { handed, removals_held, contested } = sources.operator.after(push)?;
+        let taken = sources.operator.after(push);
+        if let Err(PushRefused::Late(_)) = taken {
+            self.note_told();
+        }
+        let Taken { handed, removals_held, contested } = taken?;
         self.take_over(&mut sources, handed, Word::Own).await;
+        self.note_told();
         Ok((removals_held, contested))
     }
 
@@ -304,7 +318,6 @@ impl Settings {
         self.merge_managed(sources, word).await;
         self.keep(&sources.operator).await;
         self.install(sources);
-        self.told.store(true, Ordering::Relaxed);
     }
 
     async fn keep(&self, handed: &Handed) {
@@ -340,7 +353,28 @@ impl Settings {
 
     /// Whether the node knows what its operator wants; also if there is none.
     pub fn are_complete(&self) -> bool {
-        !self.has_operator() || self.told.load(Ordering::Relaxed)
+        !self.has_operator() || self.is_told() || self.is_trusted()
+    }
+
+    /// Whether the operator, or a node that it has told, has spoken since this node began.
+    pub fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.trusted_ms.as_ref().is_some_and(|ms| ms.load(Ordering::Relaxed) <= clock::now().mono_ms)
+    }
+
+    /// The operator asks what this node holds.
+    pub fn note_asked(&self) {
+        if let Some(trusted_ms) = &self.trusted_ms {
+            trusted_ms.fetch_min(clock::now().mono_ms + ANSWERED_AFTER_MS, Ordering::Relaxed);
+        }
+    }
+
+    /// A node that was told has nothing later than what is held here.
+    pub fn note_told(&self) {
+        self.told.store(true, Ordering::Relaxed);
     }
 
     /// What has changed in the database since it had this revision; others merge it. It holds secrets.

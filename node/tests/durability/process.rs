@@ -35,7 +35,7 @@ impl Process {
             .arg("--data")
             .arg(data)
             .args(["--hubs", concat!(env!("CARGO_MANIFEST_DIR"), "/demo/hubs.yaml"), "--listen", "127.0.0.1:0"])
-            .env("RUST_LOG", "warn")
+            .env("APPSOCKETS_DEBUG__LEVEL", "warn")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -73,6 +73,33 @@ async fn who_takes_nothing_is_dropped() {
 }
 
 #[tokio::test]
+async fn who_takes_nothing_of_a_plain_answer_is_dropped() {
+    let server = Server::start(Options { write_timeout_ms: 100, ..Options::default() });
+    let mut client = server.dial().await;
+    client.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    until(|| server.connections.stalled() == 1 && server.connections.open() == 0).await;
+    server.stop();
+}
+
+#[tokio::test]
+async fn more_than_the_bound_is_told_and_so_is_its_end() {
+    let mut server = Server::start(Options { outbox_bytes_max: 100_000, ..Options::default() });
+    let (mut client, conn) = server.client().await;
+    let told = server.order(move |out| {
+        let before = out.is_full(conn);
+        (0..20).for_each(|number| out.reply(conn, numbered(number)));
+        (before, out.is_full(conn))
+    });
+    assert_eq!(told.await, (false, true));
+    for _ in 0..20 {
+        assert_eq!(within(client.next()).await.unwrap().unwrap().len(), FRAME_BYTES);
+    }
+    assert_eq!(server.telling_event().await, Event::Drained(conn));
+    assert!(!server.order(move |out| out.is_full(conn)).await);
+    server.stop();
+}
+
+#[tokio::test]
 async fn who_does_not_read_its_answers_is_not_read() {
     const REQUESTS: usize = 3000;
     let options = Options { outbox_bytes_max: 100_000, ..Options::default() };
@@ -113,12 +140,13 @@ async fn a_header_must_come_in_time() {
 
 #[tokio::test]
 async fn there_are_only_so_many_connections() {
-    let mut server = Server::start_with(Options::default(), 1, None);
+    let options = Options { full: b"full".as_slice().into(), ..Options::default() };
+    let mut server = Server::start_with(options, 1, None);
     let (first, conn) = server.client().await;
     let mut second = TcpStream::connect(server.address).await.unwrap();
     let mut answer = Vec::new();
     within(second.read_to_end(&mut answer)).await.unwrap();
-    assert_eq!(answer.starts_with(b"HTTP/1.1 503 "), !SECURED);
+    assert_eq!(answer, if SECURED { b"".as_slice() } else { b"full" });
     assert_eq!((server.connections.open(), server.connections.refused()), (1, 1));
     drop(first);
     assert_eq!(server.telling_event().await, Event::Closed(conn, Closed::Broken));

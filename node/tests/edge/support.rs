@@ -133,7 +133,10 @@ impl Server {
                 }
             };
             let sse = |Extension(peer): Extension<Peer>| async move { for_sse.accept_sse(&peer, ()) };
-            (Probe { events: tell, answer }, Router::new().route("/ws", any(websocket)).route("/sse", get(sse)))
+            // More than kernels buffer.
+            let large = || async { vec![b'x'; 32 << 20] };
+            let router = Router::new().route("/ws", any(websocket)).route("/sse", get(sse)).route("/large", get(large));
+            (Probe { events: tell, answer }, router)
         });
         Server { address, connector, worker: worker.unwrap(), connections, events }
     }

@@ -73,6 +73,9 @@ async fn refusals_are_problem_details() {
     ] {
         server.get(path).answer().await.is_refusal(status, code, name);
     }
+    let other = server.call(Method::PUT, "/hubs/shop/publish").answer().await;
+    other.is_refusal(405, 148, "method_not_allowed");
+    assert!(other.header("allow").contains("POST"));
 }
 
 #[tokio::test]

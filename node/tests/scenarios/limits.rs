@@ -66,6 +66,44 @@ async fn a_hubs_sessions_share_its_rate() {
 }
 
 #[tokio::test]
+async fn reading_history_counts_as_well() {
+    let server = Server::start(&hub("{messagesPerSecond: 5}")).await;
+    let mut last = None;
+    for _ in 0..20 {
+        last = Some(server.get("/hubs/shop/history?channel=a").answer().await);
+    }
+    last.unwrap().is_refusal(429, 104, "hub_rate_limited");
+}
+
+#[tokio::test]
+async fn pages_of_history_are_read_one_after_the_other() {
+    let server = Server::start_with(&hub("{}"), |config| config.session.pending_requests_max = 1).await;
+    let mut client = server.connect("shop").await;
+    for number in 1..=50 {
+        client.send("History", json!({"reqID": number, "channel": "a"})).await;
+    }
+    let (mut pages, mut refused) = (Vec::new(), 0);
+    while pages.len() + refused < 50 {
+        let answer = client.until("History").await;
+        match &answer["error"]["name"] {
+            Value::Null => pages.push(answer["reqID"].as_u64()),
+            name => {
+                assert_eq!(name, "too_many_requests");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0 && pages.len() > 1 && pages.is_sorted(), "{refused} refused, {pages:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_is_full_says_so() {
+    let server = Server::start_with(&hub("{}"), |config| config.connection.max = 1).await;
+    let _one = server.connect("shop").await;
+    server.get("/hubs/shop/history?channel=a").answer().await.is_refusal(503, 149, "node_full");
+}
+
+#[tokio::test]
 async fn a_hub_that_is_full_takes_nobody_until_somebody_leaves() {
     let server = Server::start(&hub("{connections: 2}")).await;
     let (one, _two) = (server.connect("shop").await, server.connect("shop").await);

@@ -33,7 +33,7 @@ impl Process {
         let mut command = Command::new(PROGRAM);
         command.arg("--config").arg(path).arg("--data").arg(data(folder));
         command.args(hubs.iter().flat_map(|hubs| [Path::new("--hubs"), hubs]));
-        let mut child = command.env("RUST_LOG", "error").stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.env("APPSOCKETS_DEBUG__LEVEL", "error").stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = in_time(tokio::task::spawn_blocking(move || lines.next())).await.unwrap();
         let line = line.expect("it says where it listens").unwrap();

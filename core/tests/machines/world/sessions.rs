@@ -49,6 +49,7 @@ impl World {
         match effect {
             Effect::Tell(event) => self.tell(at, event),
             Effect::Ack(published) => self.tell(at, Event::Ack(vec![published])),
+            Effect::Refuse(failure) => self.tell(at, Event::Error(failure)),
             Effect::Ask { key, ask } => self.ask(at.worker, at.worker, &id, key, ask),
             Effect::AskFor { listener, key, ask } => self.ask(at.worker, usize::from(listener.worker), &id, key, ask),
             Effect::Attach { key, position } if !parked => fanout.attach(&key, at.subscriber, position),

@@ -129,6 +129,8 @@ async fn pull_handed(local: &Local, client: &mut PeerClient<Channel>) -> Result<
         tracing::error!(
             "Another node has settings of the operator that this one can't open: set `cluster.membership.secretKey` alike."
         );
+    } else if answer.told {
+        local.settings.note_told();
     }
     Ok(())
 }
@@ -137,7 +139,8 @@ async fn pull_handed(local: &Local, client: &mut PeerClient<Channel>) -> Result<
 pub async fn handed(local: &Local, request: &ReadHandedRequest) -> ReadHandedResponse {
     let ReadHandedRequest { term, sequence } = *request;
     let held = (term > 0 || sequence > 0).then_some(PushStamp { term, sequence });
-    ReadHandedResponse { sealed: local.settings.handed_since(held).await.into() }
+    let told = local.settings.is_told();
+    ReadHandedResponse { sealed: local.settings.handed_since(held).await.into(), told }
 }
 
 /// What another node is answered that pulls.

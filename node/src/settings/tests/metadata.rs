@@ -393,3 +393,17 @@ async fn removals_are_forgotten_when_they_are_old() {
     let left: Vec<_> = a.metadata().await.into_iter().map(|item| item.name).collect();
     assert_eq!(left, ["d", "e"]);
 }
+
+#[tokio::test]
+async fn what_an_earlier_run_has_kept_counts_when_somebody_knows_nothing_later() {
+    let node = Managed::new().await;
+    assert!(!node.settings.are_complete());
+    node.push(1, Some("one")).await;
+    assert!(node.settings.are_complete() && node.settings.is_told());
+    let again = node.folder.open().await.unwrap();
+    assert!(again.hub("a").is_some() && !again.are_complete() && !again.is_told(), "it may be out of date");
+    // What another node passes on may be out of date as well, until that says that it was told.
+    assert!(again.take_handed(&node.settings.handed_since(None).await).await && !again.are_complete());
+    again.note_told();
+    assert!(again.are_complete());
+}
