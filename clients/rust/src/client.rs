@@ -56,7 +56,8 @@ impl Client {
     }
 
     /// Subscribes. What comes of the channel begins with a Position, or ends with the reason why there is none. One client
-    /// has at most one subscription to a channel at a time. Fails with [`Error::Closed`].
+    /// has at most one subscription to a channel at a time; the next begins when the node has ended the one before.
+    /// Fails with [`Error::Closed`].
     pub async fn subscribe(&self, channel: impl Into<String>) -> Result<Subscription, Error> {
         self.open(channel.into(), None).await
     }
@@ -90,7 +91,8 @@ impl Client {
         }
     }
 
-    /// A page of stored messages; the channel and the request id of the query are filled in.
+    /// A page of stored messages; the channel and the request id of the query are filled in. Fails as
+    /// [`Client::authenticate`] does.
     pub async fn history(&self, channel: impl Into<String>, query: HistoryRequest) -> Result<HistoryResponse, Error> {
         match self.ask(Wish::History(HistoryRequest { channel: channel.into(), ..query })).await? {
             Answer::Page(page) => Ok(page),
@@ -98,7 +100,8 @@ impl Client {
         }
     }
 
-    /// Says who the client is from now on. Credentials that work are shown again in each new session.
+    /// Says who the client is from now on. Credentials that work are shown again in each new session. Fails with
+    /// [`Error::Refused`], [`Error::TooLarge`], [`Error::QueueFull`] or [`Error::Closed`].
     pub async fn authenticate(&self, credentials: Credentials) -> Result<AuthResponse, Error> {
         match self.ask(Wish::Authenticate(credentials)).await? {
             Answer::Auth(response) => Ok(response),

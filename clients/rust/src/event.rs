@@ -24,6 +24,7 @@ pub enum Event {
 /// Why a subscription has ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ended {
+    /// Also with `message_too_large`, where the channel's name or the serial is longer than the node accepts.
     #[error("{0}")]
     Refused(Failure),
     #[error("this client has a subscription to the channel already")]
@@ -46,7 +47,7 @@ pub enum End {
     /// No connection could be made in as many attempts as [`crate::Options::first_attempts`] allows, and why the last failed.
     #[error("no node could be reached: {0}")]
     Unreachable(String),
-    /// The credentials of [`crate::Options`], or the last that worked, were not accepted.
+    /// The credentials of [`crate::Options`], or the last that worked, were not accepted, or are `message_too_large`.
     #[error("the credentials were not accepted: {0}")]
     Credentials(Failure),
 }

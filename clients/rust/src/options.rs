@@ -16,7 +16,8 @@ pub struct Options {
     /// Shown in each new session.
     pub credentials: Option<Credentials>,
     /// How often it is tried to connect for the first time before the client ends with [`crate::End::Unreachable`]; without
-    /// it there is no end to that. Whoever was connected once always tries to be so again.
+    /// it there is no end to that, unless the answer is 400, 401, 403 or 404. Whoever was connected once always tries
+    /// to be so again, unless a node says that it is of no use.
     pub first_attempts: Option<u32>,
     /// The wait before the second attempt to reconnect; the first is made at once. Each further one waits twice as long.
     pub backoff_first: Duration,

@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use appsockets_proto::client::{
     ChannelPublish, ChannelSubscribeInfo, Error, EventType, Position, SubscribeRequest, SubscribeResponse,
-    UnsubscribeRequest,
 };
+use prost::Message;
 
-use super::{Bounds, Step};
+use super::{Bounds, Step, leaves::Leaves, size};
 use crate::event::{End, Ended, Event};
-
-/// Channels in one request, so that it stays well below the size of a message.
-const BATCH_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub struct Channels {
     by_name: BTreeMap<String, Channel>,
+    /// What comes of these is of a subscription that was left, and passed over. One that is wanted again is asked for
+    /// when the session has left it.
+    leaves: Leaves,
 }
 
 #[derive(Debug)]
@@ -34,7 +34,9 @@ enum State {
     Wanted {
         from_ms: u64,
     },
-    /// Asked for with this request id, 0 for a restore. What comes before the Position is of an earlier subscription.
+    /// It was asked for or open when the connection broke: the session may have it, if it is restored.
+    Kept,
+    /// Asked for with this request id, 0 for a restore. It begins with a Position.
     Asked(i64),
     Open,
 }
@@ -49,61 +51,95 @@ impl Channels {
         self.by_name.insert(name, Channel { id, serial: since, state, attempts: 0 });
     }
 
-    /// The application has left. Whether the node may know of the subscription decides what is sent.
-    pub fn remove(&mut self, id: u64, connected: bool, req_id: i64, step: &mut Step<'_>) {
+    /// The application has left; so must the session, if it may have the channel.
+    pub fn remove(&mut self, id: u64) {
         let Some(name) = self.by_name.iter().find(|(_, channel)| channel.id == id).map(|(name, _)| name.clone()) else {
             return;
         };
         let known = self.by_name.remove(&name).is_some_and(|channel| !matches!(channel.state, State::Wanted { .. }));
-        if connected && known {
-            unsubscribe(vec![name], req_id, step);
+        if known {
+            self.leaves.add(name);
         }
+    }
+
+    /// The node has done what [`Leaves`] asked for.
+    pub fn left(&mut self, req_id: i64) {
+        self.leaves.answered(req_id);
+    }
+
+    pub fn leave_refused(&mut self, req_id: i64, bounds: &Bounds, step: &Step<'_>) {
+        self.leaves.refused(req_id, bounds, step);
     }
 
     /// The serials to restore a session with.
     pub fn serials(&self) -> Vec<ChannelSubscribeInfo> {
-        let known = self.by_name.iter().filter(|(_, channel)| channel.serial.is_some());
-        known.map(|(name, channel)| info(name, channel)).collect()
+        let kept = self.by_name.iter().filter(|(_, channel)| channel.state == State::Kept && channel.serial.is_some());
+        kept.map(|(name, channel)| info(name, channel)).collect()
     }
 
     pub fn disconnected(&mut self) {
-        self.by_name.values_mut().for_each(|channel| channel.state = State::Wanted { from_ms: 0 });
+        self.by_name.values_mut().for_each(|channel| match channel.state {
+            State::Wanted { .. } => channel.state = State::Wanted { from_ms: 0 },
+            State::Kept | State::Asked(_) | State::Open => channel.state = State::Kept,
+        });
+        self.leaves.disconnected();
     }
 
-    /// The session has these channels already; those that the application has left meanwhile are ended.
-    pub fn restored(&mut self, names: BTreeSet<String>, req_id: i64, step: &mut Step<'_>) {
-        let mut left = Vec::new();
-        for name in names {
-            match self.by_name.get_mut(&name) {
-                Some(channel) if matches!(channel.state, State::Wanted { .. }) => channel.state = State::Asked(0),
-                Some(_) => {}
-                None => left.push(name),
+    /// The session has these channels and no others. What was kept goes on after the serial that the node was told; the
+    /// rest is left, since it stands elsewhere or nobody wants it, but for the user's channel: the node adds it itself.
+    pub fn restored(&mut self, mut names: BTreeSet<String>, user_id: &str) {
+        self.leaves.restored(&names);
+        for (name, channel) in &mut self.by_name {
+            match (channel.state, names.remove(name)) {
+                (State::Kept, true) => channel.state = State::Asked(0),
+                (State::Kept, false) => channel.state = State::Wanted { from_ms: 0 },
+                (_, true) => self.leaves.add(name.clone()),
+                (_, false) => {}
             }
         }
-        for names in left.chunks(BATCH_MAX) {
-            unsubscribe(names.to_vec(), req_id, step);
-        }
+        names.remove(&format!("u:{user_id}"));
+        names.into_iter().for_each(|name| self.leaves.add(name));
     }
 
-    /// Asks for the channels whose time has come.
-    pub fn ask(&mut self, next_id: &mut i64, step: &mut Step<'_>) {
+    /// Leaves, and asks for, the channels whose time has come.
+    pub fn send(&mut self, next_id: &mut i64, bytes_max: usize, step: &mut Step<'_>) {
+        self.leaves.send(next_id, bytes_max, step);
+        if self.leaves.are_many() {
+            return;
+        }
+        let Channels { by_name, leaves } = self;
         let now_ms = step.now_ms;
         let is_due = |channel: &Channel| matches!(channel.state, State::Wanted { from_ms } if from_ms <= now_ms);
-        let mut due: Vec<_> = self.by_name.iter_mut().filter(|(_, channel)| is_due(channel)).collect();
-        for batch in due.chunks_mut(BATCH_MAX) {
+        let due = by_name.iter_mut().filter(|(name, channel)| is_due(channel) && !leaves.contains(name));
+        let mut due: Vec<_> = due.map(|(name, channel)| (info(name, channel), channel)).collect();
+        let (mut due, mut too_large) = (&mut due[..], Vec::new());
+        while !due.is_empty() {
+            let mut request = SubscribeRequest { req_id: *next_id + 1, channels: Vec::new() };
+            let lengths = due.iter().map(|(info, _)| info.encoded_len());
+            let count = size::batch(request.encoded_len(), lengths, bytes_max);
+            let (batch, rest) = std::mem::take(&mut due).split_at_mut(count.max(1));
+            due = rest;
+            if count == 0 {
+                too_large.extend(batch.iter().map(|(info, _)| info.channel.clone()));
+                continue;
+            }
             *next_id += 1;
-            let channels = batch.iter().map(|(name, channel)| info(name, channel)).collect();
             batch.iter_mut().for_each(|(_, channel)| channel.state = State::Asked(*next_id));
-            step.send(EventType::Subscribe, &SubscribeRequest { req_id: *next_id, channels });
+            request.channels = batch.iter_mut().map(|(info, _)| std::mem::take(info)).collect();
+            step.send(EventType::Subscribe, &request);
+        }
+        for name in too_large {
+            self.end_one(&name, Ended::Refused(size::too_large()), step);
         }
     }
 
     pub fn due_ms(&self) -> Option<u64> {
-        let times = self.by_name.values().filter_map(|channel| match channel.state {
-            State::Wanted { from_ms } => Some(from_ms),
-            State::Asked(_) | State::Open => None,
+        let wanted = self.by_name.iter().filter_map(|(name, channel)| match channel.state {
+            State::Wanted { from_ms } if !self.leaves.contains(name) => Some(from_ms),
+            State::Wanted { .. } | State::Kept | State::Asked(_) | State::Open => None,
         });
-        times.min()
+        let wanted = if self.leaves.are_many() { None } else { wanted.min() };
+        wanted.into_iter().chain(self.leaves.due_ms()).min()
     }
 
     pub fn answered(&mut self, response: SubscribeResponse, bounds: &Bounds, step: &mut Step<'_>) {
@@ -124,6 +160,9 @@ impl Channels {
 
     /// The node has ended or refused a subscription: what may work later is asked for again.
     pub fn refused(&mut self, name: &str, error: Error, bounds: &Bounds, step: &mut Step<'_>) {
+        if self.leaves.contains(name) {
+            return;
+        }
         let Some(channel) = self.by_name.get_mut(name) else { return };
         channel.attempts += 1;
         if error.retry && channel.attempts < bounds.attempts {
@@ -131,13 +170,18 @@ impl Channels {
             channel.state = State::Wanted { from_ms: step.now_ms + wait_ms };
             return;
         }
-        let id = channel.id;
-        self.by_name.remove(name);
-        step.event(id, Event::Ended(Ended::Refused(error.into())));
+        self.end_one(name, Ended::Refused(error.into()), step);
     }
 
     pub fn position(&mut self, mut position: Position, step: &mut Step<'_>) {
+        if self.leaves.contains(&position.channel) {
+            return;
+        }
         let Some(channel) = self.by_name.get_mut(&position.channel) else { return };
+        // The node subscribes to the user's channel by itself: that is no answer to who asks for what was missed.
+        if channel.state != State::Open && channel.serial.is_some() && position.recovered.is_none() {
+            return;
+        }
         channel.state = State::Open;
         channel.attempts = 0;
         // Of one epoch the newest counts: what the application has, it is not given again.
@@ -165,8 +209,11 @@ impl Channels {
                 step.event(channel.id, Event::Message(message));
             }
             Place::Known => {}
-            // The node promises that this does not happen; asking again with the serial makes it whole.
-            Place::Beyond => channel.state = State::Wanted { from_ms: 0 },
+            // The node promises that this does not happen; leaving and asking again with the serial makes it whole.
+            Place::Beyond => {
+                channel.state = State::Wanted { from_ms: 0 };
+                self.leaves.add(message.channel);
+            }
         }
     }
 
@@ -174,6 +221,12 @@ impl Channels {
     pub fn tell(&mut self, name: &str, event: Event, step: &mut Step<'_>) {
         if let Some(channel) = self.by_name.get(name).filter(|channel| channel.state == State::Open) {
             step.event(channel.id, event);
+        }
+    }
+
+    fn end_one(&mut self, name: &str, ended: Ended, step: &mut Step<'_>) {
+        if let Some(channel) = self.by_name.remove(name) {
+            step.event(channel.id, Event::Ended(ended));
         }
     }
 
@@ -216,8 +269,4 @@ fn parse(serial: &str) -> Option<(&str, u64)> {
 
 fn info(name: &str, channel: &Channel) -> ChannelSubscribeInfo {
     ChannelSubscribeInfo { channel: name.to_owned(), timestamp: None, channel_serial: channel.serial.clone() }
-}
-
-fn unsubscribe(channels: Vec<String>, req_id: i64, step: &mut Step<'_>) {
-    step.send(EventType::Unsubscribe, &UnsubscribeRequest { req_id, channels });
 }

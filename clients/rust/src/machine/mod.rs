@@ -3,9 +3,11 @@
 
 mod backoff;
 mod channels;
+mod leaves;
 mod publishes;
 mod receive;
 mod requests;
+mod size;
 #[cfg(test)]
 mod tests;
 
@@ -153,10 +155,8 @@ enum Phase {
     /// Connected; the node will tell the key of the new session.
     Opening,
     Restoring,
-    /// With the channels that the session has already.
     Authenticating {
         req_id: i64,
-        restored: SessionRestored,
     },
     Ready {
         since_ms: u64,
@@ -198,10 +198,7 @@ impl Machine {
             Input::Received(bytes) => self.received(bytes, step),
             Input::Heard => self.heard_ms = step.now_ms,
             Input::Subscribe { id, channel, since } => self.channels.add(id, channel, since, step),
-            Input::Leave { id } => {
-                let (ready, req_id) = (self.is_ready(), self.next_id());
-                self.channels.remove(id, ready, req_id, step);
-            }
+            Input::Leave { id } => self.channels.remove(id),
             Input::Publish { token, publish, key } => {
                 let req_id = self.next_id();
                 self.publishes.add(req_id, token, publish, key, &self.bounds, step);
@@ -212,8 +209,8 @@ impl Machine {
             Input::Tick => self.tick(step),
         }
         if self.is_ready() {
-            self.requests.send(step);
-            self.channels.ask(&mut self.last_id, step);
+            self.requests.send(self.message_bytes_max, step);
+            self.channels.send(&mut self.last_id, self.message_bytes_max, step);
             self.publishes.send(&self.bounds, self.message_bytes_max, step);
         }
     }
@@ -254,7 +251,7 @@ impl Machine {
             Break::Closed(code @ 4100..=4199) => {
                 self.end(End::Code { code, name: String::new(), message: String::new() }, step);
             }
-            Break::Refused(refusal) if self.is_last() || matches!(refusal.status, 400 | 401 | 403 | 404) => {
+            Break::Refused(refusal) if self.is_last() || self.is_final(&refusal) => {
                 self.end(End::Refused(refusal), step);
             }
             Break::Unreachable(why) if self.is_last() => self.end(End::Unreachable(why), step),
@@ -265,6 +262,16 @@ impl Machine {
     /// Whether no further attempt may follow this one.
     fn is_last(&self) -> bool {
         !self.connected && self.bounds.first_attempts.is_some_and(|first| self.attempts + 1 >= first)
+    }
+
+    /// Whether somebody has to change something before it is of use to connect again. Who was connected takes only a
+    /// node's word for it: what stands before the nodes may have lost them for a while.
+    fn is_final(&self, refusal: &Refusal) -> bool {
+        if self.connected {
+            refusal.failure.as_ref().is_some_and(|failure| !failure.retry)
+        } else {
+            matches!(refusal.status, 400 | 401 | 403 | 404)
+        }
     }
 
     fn wait(&mut self, step: &mut Step<'_>) {
@@ -322,32 +329,29 @@ impl Machine {
         let Some(restore_key) = before else { return self.begin(SessionRestored::default(), step) };
         let request = SessionRestore { restore_key, channels: self.channels.serials() };
         // Without all of its serials a session would go on from where the node stopped sending, past what was lost.
-        if request.encoded_len() >= self.message_bytes_max {
+        if !step.send_if_fits(EventType::SessionRestore, &request, self.message_bytes_max) {
             return self.begin(SessionRestored::default(), step);
         }
         self.phase = Phase::Restoring;
-        step.send(EventType::SessionRestore, &request);
     }
 
     /// The session is there, new or restored: says who the client is, unless the session knows.
     fn begin(&mut self, restored: SessionRestored, step: &mut Step<'_>) {
-        match &self.credentials {
-            Some(credentials) if restored.user_id.is_empty() => {
-                self.last_id += 1;
-                step.send(EventType::Auth, &requests::auth(self.last_id, credentials));
-                self.phase = Phase::Authenticating { req_id: self.last_id, restored };
-            }
-            _ => self.ready(restored, step),
+        let SessionRestored { user_id, subscribed_channels, .. } = restored;
+        self.channels.restored(subscribed_channels.into_iter().collect(), &user_id);
+        let req_id = self.next_id();
+        let Some(credentials) = self.credentials.as_ref().filter(|_| user_id.is_empty()) else {
+            return self.ready(step);
+        };
+        let request = requests::auth(req_id, credentials);
+        if !step.send_if_fits(EventType::Auth, &request, self.message_bytes_max) {
+            return self.end(End::Credentials(size::too_large()), step);
         }
+        self.phase = Phase::Authenticating { req_id };
     }
 
-    fn ready(&mut self, restored: SessionRestored, step: &mut Step<'_>) {
+    fn ready(&mut self, step: &mut Step<'_>) {
         self.phase = Phase::Ready { since_ms: step.now_ms };
-        let own = format!("u:{}", restored.user_id);
-        // The node subscribes to the user's channel by itself.
-        let names = restored.subscribed_channels.into_iter().filter(|name| *name != own).collect();
-        let req_id = self.next_id();
-        self.channels.restored(names, req_id, step);
     }
 
     fn ask(&mut self, token: u64, kind: Kind, step: &mut Step<'_>) {
@@ -370,6 +374,15 @@ impl Step<'_> {
     fn send(&mut self, event: EventType, message: &impl Message) {
         let envelope = Envelope { event: event.into(), payload: message.encode_to_vec().into() };
         self.outputs.push(Output::Send(envelope.encode_to_vec().into()));
+    }
+
+    /// Whether it was sent: a larger message than the node takes would end the connection, and then the next one.
+    fn send_if_fits(&mut self, event: EventType, message: &impl Message, bytes_max: usize) -> bool {
+        let fits = size::fits(message.encoded_len(), bytes_max);
+        if fits {
+            self.send(event, message);
+        }
+        fits
     }
 
     fn event(&mut self, id: u64, event: Event) {

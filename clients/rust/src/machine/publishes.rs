@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use appsockets_proto::client::{ChannelPubExtras, ChannelPubRequest, EventType, PubRequestInfo, Response};
 use prost::Message;
 
-use super::{Answer, Bounds, Step};
+use super::{Answer, Bounds, Step, size};
 use crate::event::{Ack, Error, Publish};
 
 /// How long after a publish was sent it may be sent again: less than the two minutes for which the node remembers keys.
 pub const REPEAT_MAX_MS: u64 = 100_000;
-/// What an envelope adds to a message at most, in bytes.
-const ENVELOPE_BYTES: usize = 16;
 
 /// By request id, which is the order in which the application has published.
 #[derive(Debug, Default)]
@@ -49,14 +47,14 @@ impl Publishes {
     }
 
     /// Sends what may be sent, the oldest first.
-    pub fn send(&mut self, bounds: &Bounds, message_bytes_max: usize, step: &mut Step<'_>) {
+    pub fn send(&mut self, bounds: &Bounds, bytes_max: usize, step: &mut Step<'_>) {
         if step.now_ms < self.hold_ms {
             return;
         }
         self.hold_ms = 0;
         while self.sent.len() < bounds.in_flight.max(1) {
             let Some((req_id, mut pending)) = self.waiting.pop_first() else { return };
-            if pending.request.encoded_len() + ENVELOPE_BYTES > message_bytes_max {
+            if !size::fits(pending.request.encoded_len(), bytes_max) {
                 step.answer(pending.token, Err(Error::TooLarge));
             } else if pending.sent_ms.is_some_and(|sent_ms| sent_ms + REPEAT_MAX_MS < step.now_ms) {
                 step.answer(pending.token, Err(Error::Unknown));

@@ -79,7 +79,11 @@ impl Machine {
             EventType::Unsubscribe => {
                 let response = proto::UnsubscribeResponse::decode(bytes)?;
                 // One with a request id answers what the application has asked for.
-                for name in response.unsubscribed_channels.iter().filter(|_| response.req_id == 0) {
+                if response.req_id != 0 {
+                    channels.left(response.req_id);
+                    return Ok(());
+                }
+                for name in &response.unsubscribed_channels {
                     channels.refused(name, response.error.clone().unwrap_or_default(), &self.bounds, step);
                 }
             }
@@ -107,16 +111,17 @@ impl Machine {
     fn failed(&mut self, error: proto::Error, step: &mut Step<'_>) {
         if self.phase == Phase::Restoring && error.channel.is_none() {
             self.begin(proto::SessionRestored::default(), step);
+        } else if let Some(req_id) = error.req_id {
+            self.channels.leave_refused(req_id, &self.bounds, step);
         }
     }
 
     fn authenticated(&mut self, response: AuthResponse, step: &mut Step<'_>) {
-        match &mut self.phase {
-            Phase::Authenticating { req_id, restored } if *req_id == response.req_id => {
-                let restored = std::mem::take(restored);
+        match self.phase {
+            Phase::Authenticating { req_id } if req_id == response.req_id => {
                 let error = response.error.unwrap_or_default();
                 if response.success {
-                    self.ready(restored, step);
+                    self.ready(step);
                 } else if error.retry {
                     self.give_up(step);
                 } else {

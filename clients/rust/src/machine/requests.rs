@@ -33,16 +33,23 @@ impl Requests {
         self.by_id.insert(req_id, Pending { token, kind, sent: false });
     }
 
-    pub fn send(&mut self, step: &mut Step<'_>) {
-        for (req_id, pending) in self.by_id.iter_mut().filter(|(_, pending)| !pending.sent) {
-            pending.sent = true;
-            match &pending.kind {
-                Kind::History(request) => {
-                    step.send(EventType::History, &HistoryRequest { req_id: *req_id, ..request.clone() });
-                }
-                Kind::Auth(credentials) => step.send(EventType::Auth, &auth(*req_id, credentials)),
+    pub fn send(&mut self, bytes_max: usize, step: &mut Step<'_>) {
+        self.by_id.retain(|&req_id, pending| {
+            if pending.sent {
+                return true;
             }
-        }
+            pending.sent = match &pending.kind {
+                Kind::History(request) => {
+                    let request = HistoryRequest { req_id, ..request.clone() };
+                    step.send_if_fits(EventType::History, &request, bytes_max)
+                }
+                Kind::Auth(credentials) => step.send_if_fits(EventType::Auth, &auth(req_id, credentials), bytes_max),
+            };
+            if !pending.sent {
+                step.answer(pending.token, Err(Error::TooLarge));
+            }
+            pending.sent
+        });
     }
 
     pub fn disconnected(&mut self) {

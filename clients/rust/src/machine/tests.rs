@@ -1,10 +1,15 @@
 //! The machine with a simple model of a node: one channel, whose connection breaks at any time.
 
+mod dialogue;
+mod leaving;
+mod sizes;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use appsockets_proto::client::{
-    ChannelPubRequest, ChannelPubResponse, ChannelPublish, Envelope, EventType, Position, Reconnect, Response,
-    SessionInfo, SessionRestore, SubscribeRequest, SubscribeResponse,
+    self as proto, ChannelPubRequest, ChannelPubResponse, ChannelPublish, ChannelSubscribeInfo, Envelope, EventType,
+    Position, Reconnect, Response, SessionInfo, SessionRestore, SessionRestored, SubscribeRequest, SubscribeResponse,
+    UnsubscribeRequest, UnsubscribeResponse,
 };
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
@@ -12,7 +17,7 @@ use prost::Message;
 
 use super::{Answer, Break, Input, Machine, Output, Phase, Step};
 use crate::{
-    event::{End, Error, Event, Publish},
+    event::{End, Error, Event, Failure, Publish, Refusal},
     options::Options,
 };
 
@@ -25,11 +30,25 @@ enum Act {
     Hear,
     Break,
     Wait,
+    /// The application leaves the channel, and comes back for what follows what it has heard.
+    Again,
+    /// The node says where the client stands, without need.
+    Tell,
+    /// The node refuses the next request to leave, or no longer.
+    Refuse,
+    /// The node restores sessions from now on, or no longer.
+    Restore,
 }
 
-/// Accepts a key once. It restores nothing: that is tested with a real node.
+/// Accepts a key once.
 #[derive(Default)]
 struct World {
+    /// Of the subscription that the application has.
+    id: u64,
+    refuses: bool,
+    restores: bool,
+    /// Whether the session of the last connection was subscribed.
+    kept: bool,
     now_ms: u64,
     log: Vec<Bytes>,
     keys: BTreeMap<String, usize>,
@@ -52,8 +71,12 @@ impl World {
                 Output::Connect => self.connected = true,
                 Output::Disconnect => self.lose(),
                 Output::Send(bytes) => self.up.push_back(bytes),
-                Output::Event { event: Event::Message(message), .. } => self.heard.push(message.payload),
-                Output::Event { event: Event::Position(position), .. } => {
+                Output::Event { id, event: Event::Message(message) } => {
+                    assert_eq!(id, self.id);
+                    self.heard.push(message.payload);
+                }
+                Output::Event { id, event: Event::Position(position) } => {
+                    assert_eq!((id, position.channel_serial), (self.id, format!("e:{}", self.heard.len())));
                     assert_ne!(position.recovered, Some(false));
                 }
                 Output::Answer { token, outcome: Ok(Answer::Ack(ack)) } => {
@@ -77,6 +100,7 @@ impl World {
     fn lose(&mut self) {
         self.up.clear();
         self.down.clear();
+        self.kept = self.subscribed;
         (self.subscribed, self.connected) = (false, false);
     }
 
@@ -103,41 +127,79 @@ impl World {
                 self.input(machine, Input::Broken(Break::Lost));
             }
             Act::Break => {}
-            // While connected it would pass the time for which a publish may be repeated.
-            Act::Wait if self.connected => {}
+            // While connected it would pass the time for which a publish may be repeated, unless it is for a refusal.
+            Act::Wait if self.connected && machine.due_ms().is_none_or(|due_ms| due_ms > self.now_ms + 30_000) => {}
             Act::Wait => {
                 self.now_ms = machine.due_ms().unwrap_or(self.now_ms).max(self.now_ms);
                 self.input(machine, Input::Tick);
             }
+            Act::Again => {
+                self.input(machine, Input::Leave { id: self.id });
+                self.id += 1;
+                let since = Some(format!("e:{}", self.heard.len()));
+                self.input(machine, Input::Subscribe { id: self.id, channel: "a".into(), since });
+            }
+            Act::Tell if self.subscribed => self.position(self.log.len(), Some(true)),
+            Act::Tell => {}
+            Act::Refuse => self.refuses = !self.refuses,
+            Act::Restore => self.restores = !self.restores,
         }
     }
 
     fn take(&mut self, envelope: &Envelope) {
         let bytes = envelope.payload.clone();
         match envelope.event() {
+            EventType::SessionRestore if self.restores => self.restore(&SessionRestore::decode(bytes).unwrap()),
             EventType::SessionRestore => {
-                let code = appsockets_proto::client::Error { code: 143, ..Default::default() };
-                self.say(EventType::Error, &code);
+                self.say(EventType::Error, &proto::Error { code: 143, ..Default::default() });
             }
             EventType::Subscribe => self.subscribe(SubscribeRequest::decode(bytes).unwrap()),
+            EventType::Unsubscribe => self.unsubscribe(UnsubscribeRequest::decode(bytes).unwrap()),
             EventType::Publish => self.publish(ChannelPubRequest::decode(bytes).unwrap()),
             other => panic!("{other:?}"),
         }
     }
 
     fn subscribe(&mut self, request: SubscribeRequest) {
-        let serial = request.channels[0].channel_serial.as_deref();
-        let from = serial.map_or(self.log.len(), |serial| serial[2..].parse().unwrap());
-        let recovered = serial.map(|_| true);
-        let channel_serial = format!("e:{from}");
-        self.say(EventType::Position, &Position { channel: "a".into(), channel_serial, recovered, known_serial: None });
-        (from..self.log.len()).for_each(|at| self.deliver(at));
-        self.subscribed = true;
+        assert!(!self.subscribed, "subscribed twice");
+        self.begin(&request.channels);
         let subscribed_channels = vec!["a".into()];
         self.say(
             EventType::Subscribe,
             &SubscribeResponse { req_id: request.req_id, subscribed_channels, errors: vec![] },
         );
+    }
+
+    fn begin(&mut self, channels: &[ChannelSubscribeInfo]) {
+        let serial = channels.first().and_then(|info| info.channel_serial.as_deref());
+        let from = serial.map_or(self.log.len(), |serial| serial[2..].parse().unwrap());
+        self.position(from, serial.map(|_| true));
+        (from..self.log.len()).for_each(|at| self.deliver(at));
+        self.subscribed = true;
+    }
+
+    fn position(&mut self, at: usize, recovered: Option<bool>) {
+        let (channel, channel_serial) = ("a".into(), format!("e:{at}"));
+        self.say(EventType::Position, &Position { channel, channel_serial, recovered, known_serial: None });
+    }
+
+    fn unsubscribe(&mut self, request: UnsubscribeRequest) {
+        let UnsubscribeRequest { req_id, channels: unsubscribed_channels } = request;
+        if std::mem::take(&mut self.refuses) {
+            let refusal = proto::Error { code: 103, retry: true, req_id: Some(req_id), ..Default::default() };
+            return self.say(EventType::Error, &refusal);
+        }
+        self.subscribed = false;
+        self.say(EventType::Unsubscribe, &UnsubscribeResponse { req_id, unsubscribed_channels, error: None });
+    }
+
+    /// A channel that is left out goes on from wherever the node stopped sending, so what was lost is passed over.
+    fn restore(&mut self, request: &SessionRestore) {
+        let subscribed_channels = if self.kept { vec!["a".into()] } else { vec![] };
+        self.say(EventType::SessionRestored, &SessionRestored { subscribed_channels, ..SessionRestored::default() });
+        if self.kept {
+            self.begin(&request.channels);
+        }
     }
 
     fn publish(&mut self, request: ChannelPubRequest) {
@@ -177,6 +239,10 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         8 => Just(Act::Hear),
         1 => Just(Act::Break),
         1 => Just(Act::Wait),
+        1 => Just(Act::Again),
+        1 => Just(Act::Tell),
+        1 => Just(Act::Refuse),
+        1 => Just(Act::Restore),
     ];
     vec(act, 0..300)
 }
@@ -186,6 +252,7 @@ fn start() -> (World, Machine) {
     options.in_flight = 4;
     let (mut world, mut machine) = (World::default(), Machine::new(&options));
     world.input(&mut machine, Input::Start);
+    world.id = 1;
     world.input(&mut machine, Input::Subscribe { id: 1, channel: "a".into(), since: None });
     // Open before the first publish, so that everything is to be heard.
     while !world.subscribed || !world.down.is_empty() {
@@ -215,6 +282,8 @@ proptest! {
                 world.act(&mut machine, Act::Take);
                 world.act(&mut machine, Act::Hear);
             }
+            // What was refused is asked for again.
+            world.act(&mut machine, Act::Wait);
         }
         let sent: Vec<_> = (0..world.published).map(|number| Bytes::from(number.to_string())).collect();
         prop_assert_eq!(&world.log, &sent);
@@ -265,6 +334,33 @@ fn who_never_came_in_gives_up_and_who_did_goes_on() {
         input(unreachable());
         let ends = matches!(&outputs[..], [Output::End(End::Unreachable(why))] if why == "refused");
         assert_eq!(ends, !connected, "{outputs:?}");
+    }
+}
+
+#[test]
+fn whoever_was_connected_ends_only_at_a_nodes_word() {
+    let says = |retry| Some(Failure { code: 140, name: "hub_not_found".into(), message: String::new(), retry });
+    // Whether it ends without ever having been connected, and after.
+    let cases = [
+        (404, None, true, false),
+        (401, None, true, false),
+        (502, None, false, false),
+        (404, says(false), true, true),
+        (404, says(true), true, false),
+        (503, says(true), false, false),
+    ];
+    for (status, failure, ends_at_first, ends_later) in cases {
+        for (connected, ends) in [(false, ends_at_first), (true, ends_later)] {
+            let mut machine = Machine::new(&Options::new("ws://127.0.0.1:1", "shop"));
+            let mut outputs = Vec::new();
+            let mut input = |input| machine.step(input, &mut Step { now_ms: 0, random: 0, outputs: &mut outputs });
+            if connected {
+                input(Input::Connected);
+                input(Input::Broken(Break::Lost));
+            }
+            input(Input::Broken(Break::Refused(Refusal { status, failure: failure.clone() })));
+            assert_eq!(!outputs.is_empty(), ends, "{status} {failure:?} {connected}");
+        }
     }
 }
 

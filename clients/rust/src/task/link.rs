@@ -143,13 +143,12 @@ async fn dial(request: Request) -> Result<Socket, Break> {
     }
 }
 
-/// Of the problem details of a node.
+/// Of the problem details of a node. Those of others lack what a node always says.
 fn failure(body: &[u8]) -> Option<Failure> {
     let problem: Value = serde_json::from_slice(body).ok()?;
     let text = |name: &str| problem[name].as_str().map(str::to_owned);
     let code = problem["code"].as_u64().and_then(|code| u32::try_from(code).ok())?;
-    let retry = problem["retry"].as_bool().unwrap_or_default();
-    Some(Failure { code, name: text("name")?, message: text("title")?, retry })
+    Some(Failure { code, name: text("name")?, message: text("title")?, retry: problem["retry"].as_bool()? })
 }
 
 async fn dialed(dialing: &mut Option<Dialing>) -> Result<Socket, Break> {
@@ -203,7 +202,7 @@ async fn write(
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, Link};
+    use super::{Error, Failure, Link, failure};
 
     #[test]
     fn each_attempt_goes_to_the_next_node() {
@@ -213,5 +212,14 @@ mod tests {
         assert_eq!(turns, ["ws://one:1/hubs/shop/ws", "ws://two:2/hubs/shop/ws", "ws://one:1/hubs/shop/ws"]);
         let bad = ["ws://one:1", "http://two"].map(str::to_owned);
         assert!(matches!(Link::new(bad.iter(), "shop"), Err(Error::BadUrl(_))));
+    }
+
+    #[test]
+    fn only_a_nodes_problem_details_are_its_word() {
+        let told = br#"{"title":"There is no hub.","status":404,"code":140,"name":"hub_not_found","retry":false}"#;
+        let (name, message) = ("hub_not_found".into(), "There is no hub.".into());
+        assert_eq!(failure(told), Some(Failure { code: 140, name, message, retry: false }));
+        assert_eq!(failure(br#"{"title":"Not Found","status":404,"code":404,"name":"NotFound"}"#), None);
+        assert_eq!(failure(b"<html>404</html>"), None);
     }
 }
