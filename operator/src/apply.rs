@@ -8,7 +8,9 @@ use std::{
 };
 
 use appsockets_crds::AppSocketsCluster;
-use k8s_openapi::{NamespaceResourceScope, api::apps::v1::StatefulSet};
+use k8s_openapi::{
+    NamespaceResourceScope, api::apps::v1::StatefulSet, apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -96,8 +98,41 @@ impl<K> Object for K where
 pub struct Applied {
     wanted: String,
     version: u64,
+    /// The version of the whole object, which rises also with what has no generation.
+    whole: u64,
+    /// What the API server then had of the metadata.
+    ours: Ours,
     /// Whether the watch has come as far as the write, so that an absence says something.
     seen: bool,
+}
+
+impl Applied {
+    /// Whether somebody has changed the object since. It is compared with what the API server made of the write: what is
+    /// left out there would be written for ever.
+    fn drifted<K: Object>(&mut self, there: Option<&K>, wanted: &K) -> bool {
+        let Some(there) = there else { return self.seen };
+        self.seen |= version(there) >= self.version;
+        version(there) > self.version || (whole(there) > self.whole && Ours::of(there, wanted) != self.ours)
+    }
+}
+
+/// The labels, annotations and owners of an object that are the operator's. A change of them raises no generation.
+#[derive(Clone, Debug, PartialEq)]
+struct Ours {
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    owners: Vec<OwnerReference>,
+}
+
+impl Ours {
+    fn of<K: Resource>(there: &K, wanted: &K) -> Ours {
+        let (mut labels, mut annotations) = (there.labels().clone(), there.annotations().clone());
+        labels.retain(|name, _| wanted.labels().contains_key(name));
+        annotations.retain(|name, _| wanted.annotations().contains_key(name));
+        let mut owners = there.owner_references().to_vec();
+        owners.retain(|owner| wanted.owner_references().iter().any(|wanted| wanted.uid == owner.uid));
+        Ours { labels, annotations, owners }
+    }
 }
 
 impl Applying {
@@ -271,14 +306,7 @@ impl Applying {
         let json = serde_json::to_string(&wanted).unwrap_or_default();
         let there = store.get(&ObjectRef::new(&name).within(&namespace));
         let applied = self.applied.get_mut(&key);
-        let drifted = match (applied, &there) {
-            (None, _) => false,
-            (Some(applied), None) => applied.seen,
-            (Some(applied), Some(there)) => {
-                applied.seen |= version(&**there) >= applied.version;
-                version(&**there) > applied.version
-            }
-        };
+        let drifted = applied.is_some_and(|applied| applied.drifted(there.as_deref(), &wanted));
         let applied = self.applied.get(&key);
         if applied.is_some_and(|applied| applied.wanted == json) && !drifted {
             return Ok(false);
@@ -303,7 +331,8 @@ impl Applying {
         } else if is_new || changed {
             info!("The {id} is applied.");
         }
-        self.applied.insert(key, Applied { wanted: json, version: version(&written), seen: false });
+        let (version, whole, ours) = (version(&written), whole(&written), Ours::of(&written, &wanted));
+        self.applied.insert(key, Applied { wanted: json, version, whole, ours, seen: false });
         Ok(is_gone || changed)
     }
 }
@@ -320,9 +349,13 @@ fn id<K: Resource<DynamicType = ()>>(object: &K) -> String {
 
 /// What rises when somebody changes an object: its generation, which leaves out its status, where it has one.
 fn version<K: Resource>(object: &K) -> u64 {
-    let metadata = object.meta();
-    let version = metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
-    metadata.generation.and_then(|generation| generation.try_into().ok()).or(version).unwrap_or(0)
+    let generation = object.meta().generation.and_then(|generation| generation.try_into().ok());
+    generation.unwrap_or_else(|| whole(object))
+}
+
+/// What rises when anything of an object changes.
+fn whole<K: Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// Whether an object is the cluster's own. Nothing of others is taken over.
@@ -357,4 +390,47 @@ pub fn refused(id: &str, error: &kube::Error) -> Problem {
         other => other.to_string(),
     };
     Problem { reason, message: format!("The API server does not take the {id}: {why}"), stalled }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Applied, Ours, StatefulSet, version, whole};
+
+    fn set(generation: i64, whole: u64, metadata: &Value) -> StatefulSet {
+        let mut all = json!({
+            "name": "main", "generation": generation, "resourceVersion": whole.to_string(),
+            "labels": {"appsockets.io/cluster": "main", "team": "a"}, "annotations": {"made": "x", "others": "y"},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "AppSocketsCluster", "name": "main", "uid": "uid-1"}],
+        });
+        for (name, value) in metadata.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        serde_json::from_value(json!({"metadata": all})).unwrap()
+    }
+
+    #[test]
+    fn what_others_take_from_an_object_is_noticed() {
+        let none = json!({});
+        let mut wanted = set(0, 0, &none);
+        for ours in [&mut wanted.metadata.labels, &mut wanted.metadata.annotations] {
+            ours.as_mut().unwrap().retain(|name, _| name != "team" && name != "others");
+        }
+        let written = set(2, 10, &none);
+        let drifted = |there: Option<&StatefulSet>| {
+            let (version, whole, ours) = (version(&written), whole(&written), Ours::of(&written, &wanted));
+            Applied { wanted: String::new(), version, whole, ours, seen: false }.drifted(there, &wanted)
+        };
+        let changed = |generation, whole, metadata: Value| drifted(Some(&set(generation, whole, &metadata)));
+        assert!(!changed(2, 10, json!({})) && !changed(2, 11, json!({})), "a status was written");
+        assert!(changed(3, 11, json!({})), "somebody has changed the spec");
+        assert!(changed(2, 11, json!({"ownerReferences": []})));
+        assert!(changed(2, 11, json!({"labels": {"team": "a"}})));
+        assert!(changed(2, 11, json!({"annotations": {"made": "z", "others": "y"}})));
+        let others = json!({"labels": {"appsockets.io/cluster": "main", "team": "b"}, "annotations": {"made": "x"}});
+        assert!(!changed(2, 11, others), "that is nothing of the operator");
+        assert!(!changed(2, 9, json!({"annotations": {"made": "w"}})), "the watch is behind");
+        assert!(!drifted(None), "it may not be seen yet");
+    }
 }

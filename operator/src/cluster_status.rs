@@ -13,7 +13,7 @@ use crate::{
     keys::Rotations,
     link::Links,
     pods,
-    resolve::key_of,
+    resolve::{key_of, unseen},
     rolling::{Progress, Rollouts},
     status::{self, Node, Outcome},
     statuses::Subject,
@@ -83,6 +83,17 @@ impl Look<'_> {
             return match problem.stalled {
                 true => Outcome::Stalled { reason, message },
                 false => Outcome::InProgress { reason, message },
+            };
+        }
+        let scope = self.decided.world.scope.as_deref();
+        if let Some(others) = unseen(cluster, scope) {
+            return Outcome::Stalled {
+                reason: "TenantsNotSeen",
+                message: format!(
+                    "Nodes are handed nothing over, because this operator sees the namespace {} alone, and spec.tenants \
+                     lets {others} have hubs here: remove others from it, or run an operator for all namespaces.",
+                    scope.unwrap_or_default()
+                ),
             };
         }
         if let Some(why) = &self.decided.frozen {

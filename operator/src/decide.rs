@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -34,6 +35,8 @@ use crate::{
 const SETTLE: Duration = Duration::from_millis(10);
 /// After the definitions could not be found intact.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long the API server may take to say whether a definition is there.
+const ASKED: Duration = Duration::from_secs(3);
 /// By which somebody allows for as many hubs to go at once.
 const REMOVALS_ANNOTATION: &str = "appsockets.io/remove-hubs";
 
@@ -92,10 +95,10 @@ pub async fn run(client: Client, watched: Arc<Watched>, decided: watch::Sender<A
             Ok(()) => {
                 decided.send_replace(Arc::new(next));
             }
-            Err(why) => {
-                warn!(why, "Resources are gone, and so may be what defines them: nodes keep what they have.");
+            Err(doubt) => {
+                warn!(%doubt, "Resources are gone, and so may be what defines them: nodes keep what they have.");
                 let before = decided.borrow().clone();
-                if before.frozen.as_ref() != Some(&why) {
+                if let Some(why) = doubt.frozen().filter(|why| before.frozen.as_ref() != Some(why)) {
                     let Decided { world, resolved, .. } = &*before;
                     let frozen = Decided { world: world.clone(), resolved: resolved.clone(), frozen: Some(why) };
                     decided.send_replace(Arc::new(frozen));
@@ -119,45 +122,74 @@ pub async fn run(client: Client, watched: Arc<Watched>, decided: watch::Sender<A
     }
 }
 
+/// Why it is not certain that all definitions are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// One is gone, or about to go, and somebody has to apply it again.
+    Gone(String),
+    /// The API server does not say, which passes.
+    Unknown(String),
+}
+
+impl Doubt {
+    /// Why nothing is taken away until somebody helps.
+    fn frozen(&self) -> Option<String> {
+        match self {
+            Doubt::Gone(why) => Some(why.clone()),
+            Doubt::Unknown(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Doubt::Gone(why) | Doubt::Unknown(why)) = self;
+        f.write_str(why)
+    }
+}
+
 /// Whether all definitions are there and not about to go: who deletes one deletes all resources of its kind, without
 /// having meant any of them.
-async fn definitions(client: &Client) -> Result<(), String> {
+async fn definitions(client: &Client) -> Result<(), Doubt> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for name in appsockets_crds::yaml::names() {
-        let asked = timeout(Duration::from_secs(3), api.get_opt(name)).await;
-        let found = asked.map_err(|_| "the API server does not answer".to_owned())?;
-        match found {
+        match timeout(ASKED, api.get_opt(name)).await.map_err(|_| silent())? {
             // It may see no more than its own namespace.
             Err(kube::Error::Api(status)) if status.code == 403 => return discovered(client).await,
-            Err(error) => return Err(format!("the definition {name} can't be read: {error}")),
-            Ok(found) => match found {
-                None => return Err(format!("the definition {name} is gone")),
-                Some(found) if found.metadata.deletion_timestamp.is_some() => {
-                    return Err(format!("the definition {name} is being deleted"));
-                }
-                Some(_) => {}
-            },
+            Err(error) => return Err(Doubt::Unknown(format!("the definition {name} can't be read: {error}"))),
+            Ok(None) => return Err(Doubt::Gone(format!("the definition {name} is gone"))),
+            Ok(Some(found)) if found.metadata.deletion_timestamp.is_some() => {
+                return Err(Doubt::Gone(format!("the definition {name} is being deleted")));
+            }
+            Ok(Some(_)) => {}
         }
     }
     Ok(())
 }
 
 /// The same by what the API server says that it serves, which everybody may ask, and which is a moment late.
-async fn discovered(client: &Client) -> Result<(), String> {
+async fn discovered(client: &Client) -> Result<(), Doubt> {
     sleep(RETRY).await;
     let version = format!("{}/v1alpha1", appsockets_crds::GROUP);
-    let asked = timeout(Duration::from_secs(3), client.list_api_group_resources(&version)).await;
-    let served = asked.map_err(|_| "the API server does not answer".to_owned())?;
-    let served = served.map_err(|error| format!("{version} can't be asked for: {error}"))?;
+    let asked = timeout(ASKED, client.list_api_group_resources(&version)).await.map_err(|_| silent())?;
+    let served = match asked {
+        // Without any definition there is no such group.
+        Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
+        asked => asked.map_err(|error| Doubt::Unknown(format!("{version} can't be asked for: {error}")))?.resources,
+    };
     for name in appsockets_crds::yaml::names() {
         let plural = name.split('.').next().unwrap_or(name);
-        let found = served.resources.iter().find(|resource| resource.name == plural);
+        let found = served.iter().find(|resource| resource.name == plural);
         // Of a kind that is being deleted nothing new can be made.
         if !found.is_some_and(|found| found.verbs.iter().any(|verb| verb == "create")) {
-            return Err(format!("the definition {name} is gone, or being deleted"));
+            return Err(Doubt::Gone(format!("the definition {name} is gone, or being deleted")));
         }
     }
     Ok(())
+}
+
+fn silent() -> Doubt {
+    Doubt::Unknown("the API server does not answer".to_owned())
 }
 
 /// The links to nodes, by the uid of their pods.
@@ -244,4 +276,61 @@ fn identity(cluster: &AppSocketsCluster, authority: &Secret) -> anyhow::Result<C
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(secrets::trusted(authority)));
     let name = host(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
     Ok(tls.identity(Identity::from_pem(certificate, key)).domain_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Json, Router, http::StatusCode, response::IntoResponse};
+    use serde_json::{Value, json};
+
+    use super::{Client, Doubt, definitions};
+
+    /// What is concluded where the API server answers this to each question.
+    async fn concluded(status: StatusCode, answer: Value) -> Result<(), Doubt> {
+        let answer = move || async move { (status, Json(answer)).into_response() };
+        definitions(&Client::new(Router::new().fallback(answer), "shop")).await
+    }
+
+    fn failure(status: StatusCode) -> Value {
+        let reason = if status == StatusCode::NOT_FOUND { "NotFound" } else { "" };
+        json!({"kind": "Status", "status": "Failure", "code": status.as_u16(), "message": "no", "reason": reason})
+    }
+
+    fn definition(metadata: Value) -> Value {
+        let names = json!({"kind": "Hub", "plural": "hubs"});
+        let spec = json!({"group": "appsockets.io", "names": names, "scope": "Namespaced", "versions": []});
+        let kind = "CustomResourceDefinition";
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": kind, "metadata": metadata, "spec": spec})
+    }
+
+    #[tokio::test]
+    async fn definitions_are_gone_only_where_the_api_server_says_so() {
+        assert_eq!(concluded(StatusCode::OK, definition(json!({"name": "x"}))).await, Ok(()));
+        let going = json!({"name": "x", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+        assert!(matches!(concluded(StatusCode::OK, definition(going)).await, Err(Doubt::Gone(_))));
+        let gone = concluded(StatusCode::NOT_FOUND, failure(StatusCode::NOT_FOUND)).await.unwrap_err();
+        assert!(gone.frozen().is_some_and(|why| why.ends_with("is gone")), "{gone}");
+        for passes in [StatusCode::TOO_MANY_REQUESTS, StatusCode::INTERNAL_SERVER_ERROR, StatusCode::GATEWAY_TIMEOUT] {
+            let doubt = concluded(passes, failure(passes)).await.unwrap_err();
+            assert_eq!(doubt.frozen(), None, "{passes}: {doubt}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_says_nothing_takes_no_definition_away() {
+        let silent = Client::new(Router::new().fallback(async || std::future::pending::<StatusCode>().await), "shop");
+        assert_eq!(definitions(&silent).await.unwrap_err().frozen(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_not_see_definitions_concludes_from_what_is_served() {
+        let concluded = async |status: StatusCode| {
+            let of_group = move || async move { (status, Json(failure(status))) };
+            let forbidden = async || (StatusCode::FORBIDDEN, Json(failure(StatusCode::FORBIDDEN)));
+            let router = Router::new().route("/apis/appsockets.io/v1alpha1", axum::routing::get(of_group));
+            definitions(&Client::new(router.fallback(forbidden), "shop")).await.unwrap_err()
+        };
+        assert!(matches!(concluded(StatusCode::NOT_FOUND).await, Doubt::Gone(_)));
+        assert!(matches!(concluded(StatusCode::SERVICE_UNAVAILABLE).await, Doubt::Unknown(_)));
+    }
 }

@@ -17,13 +17,15 @@ use k8s_openapi::{
 use kube::{Api, api::PostParams};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tracing::{info, warn};
 
 /// For how long a lease counts that is not renewed.
 const DURATION: Duration = Duration::from_secs(10);
-/// How long its holder goes on without having renewed it. Less than the duration, so there are never two.
+/// How long after the begin of its last renewal its holder ends. Others count the duration from when they saw that
+/// renewal, which was later. So two act at once only for a moment after a holder's process was stopped and goes on: then
+/// nodes refuse what it tells them, because its term is over.
 const DEADLINE: Duration = Duration::from_secs(7);
 const RENEWAL: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_secs(1);
@@ -39,6 +41,9 @@ pub struct Lease {
     term_min: AtomicU64,
     term: watch::Sender<u64>,
 }
+
+/// A lease that was won, and when the attempt began that won it.
+pub struct Won(LeaseObject, Instant);
 
 impl Lease {
     pub fn new(api: Api<LeaseObject>, name: &str, me: String) -> Lease {
@@ -56,11 +61,12 @@ impl Lease {
     }
 
     /// Waits until the lease is won.
-    pub async fn win(&self) -> LeaseObject {
+    pub async fn win(&self) -> Won {
         let mut seen: Option<(LeaseObject, Instant)> = None;
         loop {
+            let began = Instant::now();
             match timeout(CALL_TIMEOUT, self.try_to_win(&mut seen)).await {
-                Ok(Ok(Some(won))) => return won,
+                Ok(Ok(Some(won))) => return Won(won, began),
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => warn!(error = format!("{error:#}"), "The lease can't be asked for."),
                 Err(_) => warn!("The API server does not answer when it is asked for the lease."),
@@ -114,17 +120,23 @@ impl Lease {
     ///
     /// # Errors
     /// It is lost, or could not be renewed for so long that another one may have it.
-    pub async fn keep(&self, mut lease: LeaseObject) -> anyhow::Result<()> {
-        let mut renewed = Instant::now();
+    pub async fn keep(&self, Won(mut lease, mut renewed): Won) -> anyhow::Result<()> {
         loop {
-            sleep(RENEWAL).await;
-            while !self.renew(&mut lease).await? {
-                if renewed.elapsed() > DEADLINE {
-                    bail!("the lease could not be renewed for {} seconds", DEADLINE.as_secs());
-                }
-                sleep(POLL / 2).await;
+            let renewal = timeout_at(renewed + DEADLINE, self.renewal(&mut lease)).await;
+            let late = || format!("the lease could not be renewed for {} seconds", DEADLINE.as_secs());
+            renewed = renewal.with_context(late)??;
+        }
+    }
+
+    /// Renews the lease once, and gives when that began.
+    async fn renewal(&self, lease: &mut LeaseObject) -> anyhow::Result<Instant> {
+        sleep(RENEWAL).await;
+        loop {
+            let began = Instant::now();
+            if self.renew(lease).await? {
+                return Ok(began);
             }
-            renewed = Instant::now();
+            sleep(POLL / 2).await;
         }
     }
 
@@ -135,26 +147,26 @@ impl Lease {
         let new = LeaseObject { spec: Some(self.spec(term, acquired)), ..lease.clone() };
         let writing = async {
             match self.api.replace(&self.name, &PostParams::default(), &new).await {
-                // Somebody else wrote to it, perhaps only a label.
+                // Somebody else wrote to it, perhaps only a label. For who waits for it that is no renewal.
                 Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {
                     let Some(found) = self.api.get_opt(&self.name).await? else {
                         return Ok(Err("the lease was deleted".to_owned()));
                     };
                     let holder = found.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
                     match holder == self.me {
-                        true => Ok(Ok(found)),
+                        true => Ok(Ok((found, false))),
                         false => Ok(Err(format!("the lease is held by {holder}"))),
                     }
                 }
-                written => written.map(Ok),
+                written => written.map(|written| Ok((written, true))),
             }
         };
         match timeout(CALL_TIMEOUT, writing).await {
-            Ok(Ok(Ok(written))) => {
-                let term = term_of(&written);
+            Ok(Ok(Ok((found, is_renewed)))) => {
+                let term = term_of(&found);
                 self.term.send_if_modified(|held| std::mem::replace(held, term) != term);
-                *lease = written;
-                Ok(true)
+                *lease = found;
+                Ok(is_renewed)
             }
             Ok(Ok(Err(lost))) => bail!(lost),
             Ok(Err(error)) => {
@@ -203,3 +215,6 @@ fn term_of(lease: &LeaseObject) -> u64 {
     let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
     u64::try_from(transitions).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

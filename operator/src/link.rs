@@ -48,8 +48,14 @@ const RETRY: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(10);
 /// What is older is not acted on: what a node said of itself and of others, and what it was to be told.
 const STALE: Duration = Duration::from_secs(5);
+/// From one push that fails to the next, at most.
+const PUSH_RETRY_MAX: Duration = Duration::from_secs(30);
 /// Resources in a part of a push.
 const PART: usize = 1000;
+/// Bytes in a part of a push that has several resources. A node takes 8 MiB, more than any resource has.
+const PART_BYTES: usize = 1 << 20;
+/// A node names no more hubs than these.
+const WITHHELD_MAX: usize = 100;
 
 /// What all links share.
 pub struct Links {
@@ -79,6 +85,10 @@ struct Shed {
 pub struct Report {
     pub serves: Option<Arc<Wanted>>,
     pub withheld: BTreeSet<HubId>,
+    /// Whether more hubs may be withheld than are named.
+    pub unnamed: bool,
+    /// Why it does not take what it is told.
+    pub refuses: Option<String>,
     /// Hubs that stay there because too many would go at once.
     pub removals_held: u32,
     pub unreachable: Option<String>,
@@ -143,11 +153,11 @@ fn nodes(known: &[(&Pod, Report)]) -> Vec<status::Node> {
     let node = |(pod, report): &(&Pod, Report)| {
         let number = pods::number(pod).filter(|_| report.unreachable.is_some());
         let by_hearsay = number.and_then(|number| known.iter().find_map(|(_, by)| by.hears_of(number)));
-        let Report { serves, withheld, unreachable, .. } = match by_hearsay {
+        let Report { serves, withheld, unnamed, refuses, unreachable, .. } = match by_hearsay {
             Some(serves) => Report { serves: Some(serves), ..Report::default() },
             None => report.clone(),
         };
-        status::Node { name: pod.name_any(), serves, withheld, unreachable }
+        status::Node { name: pod.name_any(), serves, withheld, unnamed, refuses, unreachable }
     };
     known.iter().map(node).collect()
 }
@@ -162,6 +172,17 @@ impl Report {
         let is_new = self.alike != alike;
         self.alike = alike;
         is_new
+    }
+
+    /// Takes what a node says of a push that it took.
+    fn took(&mut self, wanted: &Arc<Wanted>, held: &Held) {
+        self.note(held);
+        self.serves = Some(wanted.clone());
+        self.withheld = held.withheld.iter().map(|hub| HubId::from(hub.as_str())).collect();
+        // A list that is full may have been cut.
+        self.unnamed = held.withheld.len() >= WITHHELD_MAX;
+        self.removals_held = held.removals_held;
+        (self.refuses, self.unreachable) = (None, None);
     }
 
     /// What it said of itself, unless that is too old to act on.
@@ -200,16 +221,85 @@ struct Taken {
     stamp: (u64, u64),
 }
 
+/// What a link remembers of its node.
+struct Memory {
+    /// When it answered last.
+    reached: Instant,
+    taken: Option<Taken>,
+    failed: Failed,
+}
+
+/// Pushes that have failed in a row.
+#[derive(Default)]
+struct Failed {
+    times: u32,
+    /// When the next one may be tried.
+    next: Option<Instant>,
+}
+
+impl Failed {
+    /// True: it is to be said. One push may fail because the node ends.
+    fn again(&mut self, now: Instant) -> bool {
+        let pause = RETRY * 2_u32.saturating_pow(self.times.min(8));
+        self.next = Some(now + pause.min(PUSH_RETRY_MAX));
+        self.times += 1;
+        self.times > 1
+    }
+
+    fn waits(&self, now: Instant) -> bool {
+        self.next.is_some_and(|next| now < next)
+    }
+}
+
+/// What is to be done about a node.
+enum Turn {
+    /// It has been told this.
+    Same,
+    /// It is told nothing, and serves this all the same.
+    Recognized(Taken),
+    /// It is told nothing, and nobody knows more than before.
+    Stay,
+    Push,
+}
+
+fn turn(
+    taken: Option<&Taken>,
+    held: &Held,
+    wanted: &Arc<Wanted>,
+    (term, removals_max): (u64, u32),
+    paused: bool,
+) -> Turn {
+    let is_same =
+        |taken: &Taken| taken.wanted.is(wanted) && taken.removals_max == removals_max && taken.stamp.0 == term;
+    match taken {
+        Some(taken) if is_same(taken) => Turn::Same,
+        _ if !paused => Turn::Push,
+        Some(_) => Turn::Stay,
+        None => recognized(held, wanted, removals_max).map_or(Turn::Stay, Turn::Recognized),
+    }
+}
+
+/// What a node has got from an operator before or from another node, where that is just what is wanted.
+fn recognized(held: &Held, wanted: &Arc<Wanted>, removals_max: u32) -> Option<Taken> {
+    let has = wanted.kept.is_empty() && held.handed == wanted.revision.to_string();
+    has.then(|| Taken {
+        wanted: wanted.clone(),
+        handed: held.handed.clone(),
+        exact: true,
+        removals_max,
+        stamp: (held.term, held.sequence),
+    })
+}
+
 /// Talks to a node for ever.
 pub async fn run(links: Arc<Links>, target: Target) {
-    let mut reached = Instant::now();
-    let mut taken = None;
+    let mut memory = Memory { reached: Instant::now(), taken: None, failed: Failed::default() };
     loop {
-        let error = match talk(&links, &target, &mut taken, &mut reached).await {
+        let error = match talk(&links, &target, &mut memory).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
-        if reached.elapsed() > GRACE {
+        if memory.reached.elapsed() > GRACE {
             let error = format!("{error:#}");
             // The first reason stays: another one each second would be a write each second.
             if links.report(&target.pod_uid).unreachable.is_none() {
@@ -223,28 +313,31 @@ pub async fn run(links: Arc<Links>, target: Target) {
 
 enum Never {}
 
-async fn talk(
-    links: &Links,
-    target: &Target,
-    taken: &mut Option<Taken>,
-    reached: &mut Instant,
-) -> anyhow::Result<Never> {
+async fn talk(links: &Links, target: &Target, memory: &mut Memory) -> anyhow::Result<Never> {
     let endpoint = Endpoint::from_shared(format!("https://{}", target.address))?
         .tls_config(target.tls.clone())?
         .connect_timeout(CALL_TIMEOUT)
         .tcp_nodelay(true);
-    let mut client = ConfigurationClient::new(endpoint.connect().await?);
+    converse(links, target, memory, ConfigurationClient::new(endpoint.connect().await?)).await
+}
+
+async fn converse(
+    links: &Links,
+    target: &Target,
+    memory: &mut Memory,
+    mut client: ConfigurationClient<Channel>,
+) -> anyhow::Result<Never> {
     let mut decided = links.decided.clone();
     let mut term = links.lease.term();
     loop {
         let held = timeout(CALL_TIMEOUT, client.show(ShowRequest {})).await.context("it does not answer")??;
         let mut held = held.into_inner();
-        *reached = Instant::now();
+        memory.reached = Instant::now();
         links.note(&target.pod_uid, &held);
         if links.report(&target.pod_uid).unreachable.is_some() {
             links.tell(&target.pod_uid, |report| report.unreachable = None);
         }
-        if let Some(before) = taken.take_if(|taken| taken.handed != held.handed) {
+        if let Some(before) = memory.taken.take_if(|taken| taken.handed != held.handed) {
             links.tell(&target.pod_uid, |report| report.serves = None);
             drifted(links, target, before.stamp, &held);
         }
@@ -259,20 +352,22 @@ async fn talk(
             let Some(wanted) = now.resolved.wanted.get(&target.cluster) else { break };
             let cluster = now.cluster(&target.cluster);
             let removals_max = cluster.map_or(0, crate::decide::removals_max);
-            let own_term = *links.lease.term().borrow();
-            let same = |taken: &Taken| {
-                taken.wanted.is(wanted) && taken.removals_max == removals_max && taken.stamp.0 == own_term
-            };
-            if taken.as_ref().is_some_and(same) {
-                // The same, decided anew.
-                links.tell_if_new(target, wanted);
-                break;
+            let paused = cluster.is_none_or(|cluster| cluster.spec.paused);
+            let asked = (*links.lease.term().borrow(), removals_max);
+            match turn(memory.taken.as_ref(), &held, wanted, asked, paused) {
+                Turn::Same => links.tell_if_new(target, wanted),
+                Turn::Recognized(taken) => {
+                    links.tell_if_new(target, wanted);
+                    memory.taken = Some(taken);
+                }
+                Turn::Push if !memory.failed.waits(Instant::now()) => {
+                    if push(links, target, &mut client, &mut held, memory, wanted, removals_max).await? {
+                        continue;
+                    }
+                }
+                Turn::Stay | Turn::Push => {}
             }
-            if cluster.is_none_or(|cluster| cluster.spec.paused) {
-                break;
-            }
-            *taken = push(links, target, &mut client, &mut held, taken.take(), wanted, removals_max).await?;
-            *reached = Instant::now();
+            break;
         }
         tokio::select! {
             changed = decided.changed() => changed.context("nothing is decided any more")?,
@@ -299,32 +394,30 @@ impl Links {
             self.tell(&target.pod_uid, |report| report.serves = Some(wanted.clone()));
         }
     }
+
+    fn failed(&self, target: &Target, memory: &mut Memory, began: Instant, why: String) {
+        self.metrics.pushed("failed", began.elapsed());
+        // The first reason stays, as where a node can't be reached.
+        if memory.failed.again(Instant::now()) && self.report(&target.pod_uid).refuses.is_none() {
+            warn!(pod = target.pod, why, "A node does not take what it is told.");
+            self.tell(&target.pod_uid, |report| report.refuses = Some(why));
+        }
+    }
 }
 
-/// Tells a node what to serve. None: it could not be told a difference, or not by this term.
+/// Tells a node what to serve. False: it fails, and is tried again later.
 async fn push(
     links: &Links,
     target: &Target,
     client: &mut ConfigurationClient<Channel>,
     held: &mut Held,
-    taken: Option<Taken>,
+    memory: &mut Memory,
     wanted: &Arc<Wanted>,
     removals_max: u32,
-) -> anyhow::Result<Option<Taken>> {
-    // It may have it already, from an operator before or from another node. It is told all the same, so that an older
-    // operator can't change it any more.
-    let has = wanted.kept.is_empty() && held.handed == wanted.revision.to_string();
-    let base = if has {
-        Some(Taken {
-            wanted: wanted.clone(),
-            handed: held.handed.clone(),
-            exact: true,
-            removals_max,
-            stamp: (held.term, held.sequence),
-        })
-    } else {
-        taken.filter(|taken| taken.exact && taken.wanted.kept == wanted.kept)
-    };
+) -> anyhow::Result<bool> {
+    // It may have it already. It is told all the same, so that an older operator can't change it any more.
+    let before = memory.taken.take().filter(|taken| taken.exact && taken.wanted.kept == wanted.kept);
+    let base = recognized(held, wanted, removals_max).or(before);
     let term = *links.lease.term().borrow();
     if held.term > term {
         links.lease.raise(held.term + 1);
@@ -335,8 +428,20 @@ async fn push(
     let head = Head { term, sequence, base: handed, removals_max };
     let began = Instant::now();
     let parts = parts(head, base.as_ref().map(|base| &*base.wanted), wanted);
-    let answer = timeout(PUSH_TIMEOUT, client.push(stream::iter(parts))).await.context("it takes no push")??;
+    let answer = match timeout(PUSH_TIMEOUT, client.push(stream::iter(parts))).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(status)) => {
+            links.failed(target, memory, began, format!("{}: {}", status.code(), status.message()));
+            return Ok(false);
+        }
+        Err(_) => {
+            links.failed(target, memory, began, format!("it has not answered within {} s", PUSH_TIMEOUT.as_secs()));
+            return Ok(false);
+        }
+    };
     *held = answer.into_inner();
+    memory.failed = Failed::default();
+    memory.reached = Instant::now();
     links.metrics.pushed(if held.taken { "taken" } else { "refused" }, began.elapsed());
     if !held.taken {
         if held.term > term {
@@ -345,22 +450,17 @@ async fn push(
         debug!(pod = target.pod, refused = held.refused, "A node did not take what it was told.");
         // The whole is told next, and later than what it may have got from another node meanwhile.
         anyhow::ensure!(base.is_some() || held.term == term, "it refuses: {}", held.refused);
-        return Ok(None);
+        return Ok(true);
     }
-    let withheld: BTreeSet<HubId> = held.withheld.iter().map(|hub| HubId::from(hub.as_str())).collect();
-    let exact = withheld.is_empty() && held.removals_held == 0;
-    links.tell(&target.pod_uid, |report| {
-        report.note(held);
-        (report.serves, report.withheld) = (Some(wanted.clone()), withheld);
-        (report.removals_held, report.unreachable) = (held.removals_held, None);
-    });
-    Ok(Some(Taken {
+    links.tell(&target.pod_uid, |report| report.took(wanted, held));
+    memory.taken = Some(Taken {
         wanted: wanted.clone(),
         handed: held.handed.clone(),
-        exact,
+        exact: held.withheld.is_empty() && held.removals_held == 0,
         removals_max,
         stamp: (term, sequence),
-    }))
+    });
+    Ok(true)
 }
 
 /// A push of the whole, or of what has changed.
@@ -374,12 +474,31 @@ fn parts(head: Head, base: Option<&Wanted>, wanted: &Wanted) -> Vec<PushRequest>
         .collect();
     let kept: Vec<_> = wanted.kept.iter().cloned().collect();
     let mut parts = vec![PushRequest { head: Some(head), ..PushRequest::default() }];
-    parts.extend(set.chunks(PART).map(|set| PushRequest { set: set.to_vec(), ..PushRequest::default() }));
-    parts.extend(
-        removed.chunks(PART).map(|removed| PushRequest { removed: removed.to_vec(), ..PushRequest::default() }),
-    );
-    parts.extend(kept.chunks(PART).map(|kept| PushRequest { kept: kept.to_vec(), ..PushRequest::default() }));
+    let set = cut(set, |entry| entry.uid.len() + entry.resource.len());
+    parts.extend(set.into_iter().map(|set| PushRequest { set, ..PushRequest::default() }));
+    let removed = cut(removed, |removed| removed.hub.len() + removed.kind.len() + removed.name.len());
+    parts.extend(removed.into_iter().map(|removed| PushRequest { removed, ..PushRequest::default() }));
+    parts.extend(cut(kept, String::len).into_iter().map(|kept| PushRequest { kept, ..PushRequest::default() }));
     parts
+}
+
+/// In pieces, none of which has more or larger things than a part may have, unless it is a single one.
+fn cut<T>(all: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let (mut pieces, mut size) = (Vec::<Vec<T>>::new(), 0);
+    for thing in all {
+        let more = bytes(&thing);
+        match pieces.last_mut() {
+            Some(piece) if piece.len() < PART && size + more <= PART_BYTES => {
+                piece.push(thing);
+                size += more;
+            }
+            _ => {
+                pieces.push(vec![thing]);
+                size = more;
+            }
+        }
+    }
+    pieces
 }
 
 fn wire_entry(entry: &Entry) -> wire::Entry {
@@ -388,64 +507,4 @@ fn wire_entry(entry: &Entry) -> wire::Entry {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use serde_json::json;
-
-    use super::*;
-
-    fn pod(name: &str, role: &str) -> Pod {
-        let metadata = json!({"name": name, "labels": {"appsockets.io/role": role}});
-        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
-    }
-
-    fn reached(serves: &Arc<Wanted>, alike: &[u64]) -> Report {
-        let mut report = Report { serves: Some(serves.clone()), ..Report::default() };
-        report.note(&Held { alike: alike.to_vec(), ..Held::default() });
-        report
-    }
-
-    fn away(serves: &Arc<Wanted>) -> Report {
-        Report { unreachable: Some("timed out".into()), serves: Some(serves.clone()), ..Report::default() }
-    }
-
-    #[test]
-    fn a_node_that_can_not_be_reached_serves_what_it_says_to_others_that_it_serves() {
-        let [old, new] = [(); 2].map(|()| Arc::new(Wanted::new(BTreeMap::default(), BTreeSet::default())));
-        let (first, second, edge) = (pod("main-0", "core"), pod("main-1", "core"), pod("main-edge-1", "edge"));
-        let serves_new = |by: Report, pod: &Pod, report: Report| {
-            let nodes = nodes(&[(&first, by), (pod, report)]);
-            assert_eq!(nodes[1].name, pod.name_any());
-            let is_new = nodes[1].serves.as_ref().is_some_and(|serves| Arc::ptr_eq(serves, &new));
-            assert_eq!(is_new, nodes[1].unreachable.is_none());
-            is_new
-        };
-        assert!(serves_new(reached(&new, &[2]), &second, away(&old)));
-        assert!(serves_new(reached(&new, &[(1 << 32) + 2]), &edge, away(&old)));
-        assert!(!serves_new(reached(&new, &[2]), &edge, away(&old)), "that is another node");
-        assert!(!serves_new(reached(&new, &[3]), &second, away(&old)), "nobody hears it");
-        assert!(!serves_new(Report { unreachable: Some("gone".into()), ..reached(&new, &[2]) }, &second, away(&old)));
-        assert!(!serves_new(
-            Report { withheld: [HubId::from("shop")].into(), ..reached(&new, &[2]) },
-            &second,
-            away(&old)
-        ));
-        let mut stale = reached(&new, &[2]);
-        let load = stale.load.unwrap().1;
-        stale.load = Instant::now().checked_sub(STALE + Duration::from_millis(1)).map(|at| (at, load));
-        assert!(!serves_new(stale, &second, away(&old)), "it was heard too long ago");
-        let own = nodes(&[(&first, reached(&new, &[2])), (&second, reached(&old, &[]))]);
-        assert!(own[1].serves.as_ref().is_some_and(|serves| Arc::ptr_eq(serves, &old)), "what it says itself counts");
-    }
-
-    #[test]
-    fn who_serves_the_same_is_told_when_it_changes() {
-        let mut report = Report::default();
-        let held = |alike: &[u64]| Held { alike: alike.to_vec(), ..Held::default() };
-        assert!(!report.note(&held(&[])));
-        assert!(report.note(&held(&[2, 3])));
-        assert!(!report.note(&held(&[3, 2])));
-        assert!(report.note(&held(&[3])));
-    }
-}
+mod tests;

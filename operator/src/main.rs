@@ -74,7 +74,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let name = arguments.name.or_else(host_name).unwrap_or_else(|| "appsockets-operator".to_owned());
     let namespace = arguments.lease_namespace.or(arguments.namespace.clone());
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let watched = Arc::new(Watched::start(&client, arguments.namespace.as_deref()));
+    let watched = Arc::new(Watched::start(&client, arguments.namespace.as_deref(), &metrics));
     let health = Health::new(watched.clone(), metrics.clone());
     let serving = serve::serve(arguments.metrics, health.clone()).await?;
 

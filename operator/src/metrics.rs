@@ -21,6 +21,7 @@ pub struct Metrics {
     resources: Family<Labels, Gauge>,
     pushes: Family<Labels, Counter>,
     status_writes: Family<Labels, Counter>,
+    watch_failures: Family<Labels, Counter>,
     push_seconds: Histogram,
 }
 
@@ -29,7 +30,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("appsockets_operator");
         let buckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
         let (leader, nodes, drifts, events_dropped) = Default::default();
-        let (resources, pushes, status_writes) = Default::default();
+        let (resources, pushes, status_writes, watch_failures) = Default::default();
         let mut metrics = Metrics {
             registry: Arc::default(),
             leader,
@@ -39,6 +40,7 @@ impl Default for Metrics {
             resources,
             pushes,
             status_writes,
+            watch_failures,
             push_seconds: Histogram::new(buckets),
         };
         registry.register("leader", "Whether this operator holds the lease.", metrics.leader.clone());
@@ -48,6 +50,8 @@ impl Default for Metrics {
         registry.register("resources", "Resources, by what they are told.", metrics.resources.clone());
         registry.register("pushes", "Pushes to nodes, by outcome.", metrics.pushes.clone());
         registry.register("status_writes", "Statuses written, by outcome.", metrics.status_writes.clone());
+        let watch_failures = metrics.watch_failures.clone();
+        registry.register("watch_failures", "Attempts to watch that failed, by kind.", watch_failures);
         registry.register("push_seconds", "How long a push took.", metrics.push_seconds.clone());
         metrics.registry = Arc::new(registry);
         metrics
@@ -62,6 +66,10 @@ impl Metrics {
 
     pub fn status_written(&self, outcome: &'static str) {
         self.status_writes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    pub fn watch_failed(&self, kind: &'static str) {
+        self.watch_failures.get_or_create(&[("kind", kind)]).inc();
     }
 
     /// How many resources are told so.

@@ -5,27 +5,29 @@ use std::{
     sync::Arc,
 };
 
-use appsockets_core::settings::{
-    entry::{Entry, ResourceId, ResourceKind, Revision, Source},
-    resource::Resource,
+use appsockets_core::{
+    channel::HubId,
+    settings::{
+        entry::{Entry, ResourceId, ResourceKind, Revision, Source},
+        resource::Resource,
+    },
 };
-use appsockets_crds::{
-    AppSocketsCluster, Hub,
-    reference::{HubRef, SecretKeyRef},
-};
-use k8s_openapi::{ByteString, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{ResourceExt, core::error_boundary::InvalidObject};
+use appsockets_crds::{AppSocketsCluster, Hub, reference::HubRef};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
 
 use crate::{
     verdict::{Reason, Verdict},
-    world::{ClusterKey, Key, Read, Secrets, World},
+    world::{ClusterKey, Key, Read, Unread, World},
 };
+
+mod secrets;
 
 /// What follows from a world.
 #[derive(Clone, Debug, Default)]
 pub struct Resolved {
     /// What the nodes of each cluster ought to serve; also of those without hubs. Nobody can say that of a cluster that
-    /// can't be understood, so it is not here, and its nodes keep what they have.
+    /// can't be understood, or of whose hubs only some are seen, so it is not here, and its nodes keep what they have.
     pub wanted: BTreeMap<ClusterKey, Arc<Wanted>>,
     pub verdicts: BTreeMap<Key, Verdict>,
     /// Where the resources that nodes ought to serve are found among what is wanted.
@@ -57,24 +59,26 @@ impl Wanted {
 
 /// Decides everything anew.
 pub fn resolve(world: &World) -> Resolved {
+    let is_seen = |cluster: &&AppSocketsCluster| unseen(cluster, world.scope.as_deref()).is_none();
+    let clusters: BTreeMap<_, _> =
+        known(&world.clusters).filter(is_seen).map(|cluster| (key_of(cluster), cluster)).collect();
+    let all_clusters =
+        world.clusters.iter().map(|cluster| (cluster.namespace().unwrap_or_default(), cluster.name_any()));
     let mut resolving = Resolving {
-        clusters: known(&world.clusters).map(|cluster| (key_of(cluster), cluster)).collect(),
+        unserved: all_clusters.filter(|cluster| !clusters.contains_key(cluster)).collect(),
+        wanted: clusters.keys().map(|cluster| (cluster.clone(), BTreeMap::new())).collect(),
+        clusters,
         known_hubs: known(&world.hubs)
             .map(|hub| ((hub.namespace().unwrap_or_default(), hub.name_any()), hub))
             .collect(),
-        wanted: known(&world.clusters).map(|cluster| (key_of(cluster), BTreeMap::new())).collect(),
         kept: BTreeSet::new(),
+        kept_rules: BTreeMap::new(),
         verdicts: BTreeMap::new(),
         places: BTreeMap::new(),
         owners: BTreeMap::new(),
         hubs: BTreeMap::new(),
         uncertain: BTreeSet::new(),
-        unknown_clusters: BTreeSet::new(),
     };
-    for cluster in unknown(&world.clusters) {
-        let Key { namespace, name, .. } = Key::new("AppSocketsCluster", &cluster.metadata);
-        resolving.unknown_clusters.insert((namespace, name));
-    }
     for hub in unknown(&world.hubs) {
         let Key { namespace, name, .. } = Key::new("Hub", &hub.metadata);
         resolving.uncertain.insert((namespace, name));
@@ -93,7 +97,7 @@ pub fn resolve(world: &World) -> Resolved {
     for provider in resolving.by_age("AuthProvider", &world.providers) {
         let namespace = provider.namespace().unwrap_or_default();
         let resource = |hub: &str| {
-            let resource = provider.resource(hub, |secret| value(world, &namespace, secret));
+            let resource = provider.resource(hub, |secret| secrets::value(world, &namespace, secret));
             resource.map(|resource| vec![resource])
         };
         resolving.belonging("AuthProvider", &provider.metadata, &provider.spec.hub_ref, resource);
@@ -104,19 +108,26 @@ pub fn resolve(world: &World) -> Resolved {
 
 struct Resolving<'a> {
     clusters: BTreeMap<ClusterKey, &'a AppSocketsCluster>,
-    known_hubs: BTreeMap<(String, String), &'a Hub>,
+    /// Those that nobody can say the whole of.
+    unserved: BTreeSet<ClusterKey>,
+    known_hubs: BTreeMap<Place, &'a Hub>,
     wanted: BTreeMap<ClusterKey, BTreeMap<ResourceId, Arc<Entry>>>,
     kept: BTreeSet<String>,
+    /// Channel rules of which nodes keep what they have, by name: where they are, and the hub that they are for, unless
+    /// nobody can read that.
+    kept_rules: BTreeMap<String, Vec<(String, Option<Place>)>>,
     verdicts: BTreeMap<Key, Verdict>,
     places: BTreeMap<Key, (ClusterKey, Vec<ResourceId>)>,
     /// Whose an identity is in a cluster.
     owners: BTreeMap<(ClusterKey, ResourceId), Key>,
     /// Hubs that are served: where, and under which name.
-    hubs: BTreeMap<(String, String), (ClusterKey, String)>,
+    hubs: BTreeMap<Place, (ClusterKey, String)>,
     /// Hubs of which nodes keep what they have, and so also what belongs to them: it may be what protects them.
-    uncertain: BTreeSet<(String, String)>,
-    unknown_clusters: BTreeSet<ClusterKey>,
+    uncertain: BTreeSet<Place>,
 }
+
+/// Kubernetes namespace and name of a resource.
+type Place = (String, String);
 
 impl Resolving<'_> {
     fn resolved(self) -> Resolved {
@@ -135,10 +146,18 @@ impl Resolving<'_> {
     }
 
     fn undecodable<K>(&mut self, kind: &'static str, objects: &[Read<K>]) {
-        for InvalidObject { metadata, error } in unknown(objects) {
-            self.kept.extend(metadata.uid.clone());
+        for Unread { metadata, error, .. } in unknown(objects) {
+            self.keep(&Key::new(kind, metadata), metadata, None);
             let message = format!("This operator can't read it, so nodes keep what they have: {error}.");
             self.verdicts.insert(Key::new(kind, metadata), Verdict::stalled(Reason::Undecodable, message));
+        }
+    }
+
+    /// Has nodes keep what they have of a resource.
+    fn keep(&mut self, key: &Key, metadata: &ObjectMeta, hub: Option<Place>) {
+        self.kept.extend(metadata.uid.clone());
+        if key.kind == "ChannelRules" {
+            self.kept_rules.entry(key.name.clone()).or_default().push((key.namespace.clone(), hub));
         }
     }
 
@@ -149,9 +168,9 @@ impl Resolving<'_> {
         let cluster = (namespace, reference.name.clone());
         let found = self.clusters.get(&cluster);
         let verdict = match found {
-            None if self.unknown_clusters.contains(&cluster) => Verdict::stalled(
+            None if self.unserved.contains(&cluster) => Verdict::stalled(
                 Reason::ClusterNotServed,
-                format!("The AppSocketsCluster {}/{} can't be read: see its status.", cluster.0, cluster.1),
+                format!("The AppSocketsCluster {}/{} is handed nothing over: see its status.", cluster.0, cluster.1),
             ),
             None => Verdict::stalled(
                 Reason::ClusterNotFound,
@@ -167,10 +186,11 @@ impl Resolving<'_> {
             Some(_) => self.want(&cluster, &key, &hub.metadata, vec![hub.resource()]),
         };
         let place = (key.namespace.clone(), key.name.clone());
-        match verdict {
-            Verdict::Wanted => drop(self.hubs.insert(place, (cluster, hub.hub_name()))),
-            Verdict::Stalled { reason: Reason::Invalid, .. } => drop(self.uncertain.insert(place)),
-            _ => {}
+        if verdict == Verdict::Wanted {
+            self.hubs.insert(place, (cluster, hub.hub_name()));
+        } else if verdict.is_stalled_by(Reason::Invalid) {
+            self.keep(&key, &hub.metadata, None);
+            self.uncertain.insert(place);
         }
         self.verdicts.insert(key, verdict);
     }
@@ -185,19 +205,21 @@ impl Resolving<'_> {
     ) {
         let key = Key::new(kind, metadata);
         let namespace = reference.namespace.clone().unwrap_or_else(|| key.namespace.clone());
-        if self.uncertain.contains(&(namespace, reference.name.clone())) {
-            self.kept.extend(metadata.uid.clone());
-        }
-        let verdict = match self.served(&key, reference) {
-            Err(verdict) => verdict,
+        let place = (namespace, reference.name.clone());
+        let (verdict, is_unusable) = match self.served(&key, reference) {
+            Err(verdict) => (verdict, false),
             Ok((cluster, hub)) => match resources(&hub) {
-                Ok(resources) => self.want(&cluster, &key, metadata, resources),
-                Err(verdict) => {
-                    self.kept.extend(metadata.uid.clone());
-                    verdict
+                Err(verdict) => (verdict, true),
+                Ok(resources) => {
+                    let verdict = self.want(&cluster, &key, metadata, resources);
+                    let is_invalid = verdict.is_stalled_by(Reason::Invalid);
+                    (verdict, is_invalid)
                 }
             },
         };
+        if is_unusable || self.uncertain.contains(&place) {
+            self.keep(&key, metadata, Some(place));
+        }
         self.verdicts.insert(key, verdict);
     }
 
@@ -235,7 +257,10 @@ impl Resolving<'_> {
         let problems: Vec<_> =
             resources.iter().flat_map(Resource::problems).map(|problem| problem.to_string()).collect();
         if !problems.is_empty() {
-            self.kept.extend(metadata.uid.clone());
+            // Nodes may hold what it was before, so nobody younger gets its place.
+            for resource in &resources {
+                self.owners.entry((cluster.clone(), resource.id())).or_insert_with(|| key.clone());
+            }
             return Verdict::stalled(Reason::Invalid, problems.join(" "));
         }
         let owner = |resource: &Resource| self.owners.get(&(cluster.clone(), resource.id()));
@@ -262,6 +287,19 @@ impl Resolving<'_> {
         Verdict::Wanted
     }
 
+    /// Whether nodes keep what they have of a hub's channel rules. Rules that nobody can read are taken for this hub's
+    /// where they may be.
+    fn has_kept_rules(&self, cluster: &ClusterKey, hub: &HubId, rules: &str) -> bool {
+        let Some(kept) = self.kept_rules.get(rules) else { return false };
+        let Some(hub) = self.owners.get(&(cluster.clone(), ResourceId::hub(hub.clone()))) else { return false };
+        let place = (hub.namespace.clone(), hub.name.clone());
+        let allows = |namespace: &String| {
+            *namespace == place.0
+                || self.known_hubs.get(&place).is_some_and(|hub| hub.spec.allow_from.contains(namespace))
+        };
+        kept.iter().any(|(namespace, of)| of.as_ref().map_or_else(|| allows(namespace), |of| *of == place))
+    }
+
     /// Tells those that name channel rules which are not there. Nodes close these channels meanwhile.
     fn look_for_rules(&mut self) {
         for (cluster, entries) in &self.wanted {
@@ -276,14 +314,25 @@ impl Resolving<'_> {
                 if entries.contains_key(&id) {
                     continue;
                 }
-                let message = format!(
-                    "The hub {} has no ChannelRules {rules}, so these channels are closed to all without an explicit \
-                     authorization: make them, or name others.",
-                    entry.id.hub
-                );
+                let hub = &entry.id.hub;
+                let (reason, message) = match self.has_kept_rules(cluster, hub, rules) {
+                    true => (
+                        Reason::RulesNotServed,
+                        format!(
+                            "The ChannelRules {rules} of the hub {hub} can't be used, so nodes keep what they have of \
+                             them, and close these channels where that is nothing: see their status."
+                        ),
+                    ),
+                    false => (
+                        Reason::RulesNotFound,
+                        format!(
+                            "The hub {hub} has no ChannelRules {rules}, so these channels are closed to all without an \
+                             explicit authorization: make them, or name others."
+                        ),
+                    ),
+                };
                 if let Some(owner) = self.owners.get(&(cluster.clone(), entry.id.clone())) {
-                    let verdict = Verdict::stalled(Reason::RulesNotFound, message);
-                    self.verdicts.insert(owner.clone(), verdict);
+                    self.verdicts.insert(owner.clone(), Verdict::stalled(reason, message));
                 }
             }
         }
@@ -302,43 +351,25 @@ fn allows(cluster: &AppSocketsCluster, namespace: &str) -> bool {
         || tenants.namespaces.iter().any(|allowed| allowed == namespace)
 }
 
+/// The Kubernetes namespaces that may have hubs in a cluster although this operator does not see them; None: it sees
+/// all. What nodes are handed is the whole, so they would take the hubs of such a namespace for gone.
+pub fn unseen(cluster: &AppSocketsCluster, scope: Option<&str>) -> Option<String> {
+    let (scope, tenants) = (scope?, cluster.spec.tenants.as_ref()?);
+    let others: Vec<_> = tenants.namespaces.iter().map(String::as_str).filter(|other| *other != scope).collect();
+    match (tenants.all, &*others) {
+        (true, _) => Some("all namespaces".to_owned()),
+        (false, []) => None,
+        (false, [other]) => Some(format!("the namespace {other}")),
+        (false, [other, more @ ..]) => Some(format!("the namespace {other} and {} more", more.len())),
+    }
+}
+
 fn known<K>(objects: &[Read<K>]) -> impl Iterator<Item = &K> {
     objects.iter().filter_map(|object| object.0.as_ref().ok())
 }
 
-fn unknown<K>(objects: &[Read<K>]) -> impl Iterator<Item = &InvalidObject> {
+fn unknown<K>(objects: &[Read<K>]) -> impl Iterator<Item = &Unread> {
     objects.iter().filter_map(|object| object.0.as_ref().err())
-}
-
-/// What stands in a Secret.
-fn value(world: &World, namespace: &str, secret: &SecretKeyRef) -> Result<String, Verdict> {
-    let SecretKeyRef { name, key } = secret;
-    let not_found = |message: String| Err(Verdict::stalled(Reason::SecretNotFound, message));
-    match world.secrets.get(namespace) {
-        None => Err(Verdict::Waiting {
-            reason: "ReadingSecrets",
-            message: format!("The Secrets of the namespace {namespace} are being read."),
-        }),
-        Some(Secrets::Forbidden) => Err(Verdict::stalled(
-            Reason::SecretNotReadable,
-            format!(
-                "The operator may not read Secrets of the namespace {namespace}: let it, with kubectl create rolebinding \
-                 appsockets-operator-secrets --clusterrole=appsockets-operator-tenant-secrets \
-                 --serviceaccount=NAMESPACE:appsockets-operator -n {namespace}, where NAMESPACE is the operator's."
-            ),
-        )),
-        Some(Secrets::Read(secrets)) => {
-            match secrets.get(name).map(|secret| secret.data.as_ref().and_then(|data| data.get(key))) {
-                None => not_found(format!("There is no Secret {namespace}/{name}: make one, or name another.")),
-                Some(None) => {
-                    not_found(format!("The Secret {namespace}/{name} has no key {key}: add it, or name another."))
-                }
-                Some(Some(ByteString(value))) => String::from_utf8(value.clone()).or_else(|_| {
-                    not_found(format!("The key {key} of the Secret {namespace}/{name} is no text: write it in UTF-8."))
-                }),
-            }
-        }
-    }
 }
 
 #[cfg(test)]

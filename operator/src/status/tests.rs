@@ -97,6 +97,37 @@ fn a_node_that_is_not_known_to_serve_it_is_named() {
 }
 
 #[test]
+fn a_node_that_does_not_name_all_that_it_withholds_is_not_taken_to_serve_the_others() {
+    let new = wanted(2);
+    let mut older = node("main-1", &new);
+    (older.withheld, older.unnamed) = (["other".into()].into(), true);
+    let nodes = [node("main-0", &new), older.clone()];
+    let (reason, message) = in_progress(told(&nodes));
+    assert_eq!(reason, "NodeLagging");
+    assert!(message.contains("main-1 can't use something of more hubs than it names"), "{message}");
+    assert!(!message.contains("other"), "nobody is told of others' hubs: {message}");
+    let (_, message) = in_progress(of_nodes(&new, &nodes).unwrap());
+    assert!(message.contains("main-1 can't use something of the hub other"), "{message}");
+    older.unnamed = false;
+    assert!(matches!(told(&[node("main-0", &new), older]), Outcome::Ready { .. }));
+}
+
+#[test]
+fn a_node_that_does_not_take_what_it_is_told_is_named() {
+    let (new, old) = (wanted(2), wanted(1));
+    let mut full = node("main-1", &old);
+    full.refuses = Some("it is full".into());
+    let nodes = [node("main-0", &new), full];
+    for outcome in [told(&nodes), of_nodes(&new, &nodes).unwrap()] {
+        let (reason, message) = in_progress(outcome);
+        assert_eq!(reason, "NodeLagging");
+        assert!(message.contains("main-1 takes nothing new (it is full): "), "{message}");
+    }
+    let earlier = of_tenant(&Verdict::Wanted, &[ResourceId::hub("shop")], &old, &nodes[1..], true);
+    assert!(matches!(earlier, Outcome::Ready { .. }), "it serves what it took before");
+}
+
+#[test]
 fn conditions_follow_the_contract() {
     let shown = |outcome: &Outcome, paused: Option<&str>| {
         let conditions = conditions(outcome, paused, 7, &[], Timestamp::UNIX_EPOCH);
