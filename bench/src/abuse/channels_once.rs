@@ -16,6 +16,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "channels-once",
     // The channels that may be open, each with its message.
     growth_max: OPEN_MAX * (2 << 10) + (16 << 20),
+    kept_max: 0,
     run,
     judge,
 };

@@ -19,6 +19,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "dynamic-hubs",
     // Hubs that were made stay, in the database and compiled.
     growth_max: HUBS_MAX * (8 << 10) + (16 << 20),
+    kept_max: 0,
     run,
     judge,
 };

@@ -24,6 +24,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "flood",
     // Of each client what was read at once, and answers up to the bound of its outbox and once beyond.
     growth_max: CLIENTS as u64 * (512 << 10) + (8 << 20),
+    kept_max: 0,
     run,
     judge,
 };

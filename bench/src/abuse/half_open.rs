@@ -19,6 +19,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "half-open",
     // The task of each connection and what hyper begins with; of the first wave not all has gone when the second comes.
     growth_max: WAVES * WAVE * (8 << 10) + (8 << 20),
+    kept_max: 0,
     run,
     judge,
 };

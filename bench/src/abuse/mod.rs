@@ -32,6 +32,8 @@ struct Scenario {
     name: &'static str,
     /// By how much the node may grow meanwhile, as follows from its limits, in bytes.
     growth_max: u64,
+    /// How much of that it may keep for later use, in bytes.
+    kept_max: u64,
     /// Abuses the node, and tells what came of it.
     run: fn(&Server) -> Result<Tally>,
     /// What must have been seen: by the generator, and by the node's counters, which are given as they rose.

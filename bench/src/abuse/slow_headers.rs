@@ -20,6 +20,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "slow-headers",
     // Hyper's first buffers and the task of each connection; of the first wave not all has gone when the second comes.
     growth_max: WAVES * WAVE * (20 << 10) + (8 << 20),
+    kept_max: 0,
     run,
     judge,
 };

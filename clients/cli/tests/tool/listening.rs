@@ -28,6 +28,18 @@ fn what_one_publishes_another_hears() {
 }
 
 #[test]
+fn all_of_it_goes_over_tls_as_well() {
+    let (server, certificate) = Server::start_secured();
+    let url = format!("wss://localhost:{}", server.address.port());
+    let run =
+        |arguments: &[&str]| ran(server.tool(arguments).env("APPSOCKETS_URL", &url).env("SSL_CERT_FILE", &certificate));
+    let serial = run(&["pub", "--store", "news", "hello"]);
+    let serial = serial.is_done();
+    let stored = run(&["history", "news"]);
+    assert!(stored.is_done().starts_with(serial), "{stored:?} {serial}");
+}
+
+#[test]
 fn programs_read_the_protocols_json() {
     let server = Server::start();
     let mut listener = server.follow(&["sub", "--json", "news", "other"]);

@@ -1,12 +1,17 @@
 //! A node in this process, on free ports.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use appsockets_node::{config::Config, node::Node};
+use appsockets_node::{
+    config::{Config, TlsConfig},
+    node::Node,
+};
 use jsonwebtoken::{EncodingKey, Header};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 
@@ -29,6 +34,8 @@ const HUBS: &str = "{kind: Hub, name: shop, spec: {defaultPublic: true, allowAno
 {kind: AuthProvider, hub: members, spec: {jwt: {secret: a secret of at least thirty-two bytes}}}
 ";
 
+const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// A token of a user of the hub `members`.
 pub fn token(user: &str) -> String {
     let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
@@ -49,16 +56,27 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Server {
-        Server::start_in(tempfile::tempdir().unwrap(), SocketAddr::from(([127, 0, 0, 1], 0)))
+        Server::start_in(tempfile::tempdir().unwrap(), ANY, TlsConfig::default())
     }
 
-    fn start_in(folder: TempDir, listen: SocketAddr) -> Server {
+    /// One that speaks TLS, and the file with its certificate, which is for `localhost`.
+    pub fn start_secured() -> (Server, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+        std::fs::write(&certificate, cert.pem()).unwrap();
+        std::fs::write(&key, signing_key.serialize_pem()).unwrap();
+        let tls = TlsConfig { certificate: Some(certificate.clone()), key: Some(key) };
+        (Server::start_in(folder, ANY, tls), certificate)
+    }
+
+    fn start_in(folder: TempDir, listen: SocketAddr, tls: TlsConfig) -> Server {
         let runtime = Runtime::new().unwrap();
         let hubs = folder.path().join("hubs.yaml");
         std::fs::write(&hubs, HUBS).unwrap();
         let data = folder.path().join("data");
-        let mut config = Config { listen, data: data.clone(), workers: 2, ..Config::default() };
-        config.admin.listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut config = Config { listen, tls, data: data.clone(), workers: 2, ..Config::default() };
+        config.admin.listen = Some(ANY);
         config.engine.drain_ms = 100;
         let node = runtime.block_on(Node::start(config, Some(hubs))).unwrap();
         let (address, admin) = (node.address(), node.admin_address().unwrap());
@@ -75,6 +93,6 @@ impl Server {
         drop(stop);
         runtime.block_on(serving).unwrap().unwrap();
         drop(runtime);
-        Server::start_in(folder, address)
+        Server::start_in(folder, address, TlsConfig::default())
     }
 }
