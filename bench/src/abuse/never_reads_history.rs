@@ -31,7 +31,7 @@ const SOCKETS: u64 = 50;
 const PLAIN: u64 = 50;
 const REQUESTS: i64 = 64;
 const MESSAGES: usize = 20;
-const PAYLOAD: [u8; 50 << 10] = [0x20; 50 << 10];
+static PAYLOAD: [u8; 50 << 10] = [0x20; 50 << 10];
 const PATIENCE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(100);
 
