@@ -370,6 +370,6 @@ impl Shard {
         let Config { node, generation, index, count, .. } = self.config;
         let counter = self.counters.epochs * count + index;
         self.counters.epochs += 1;
-        Epoch { view: self.view_number(), node, generation, counter }
+        Epoch { view: self.aside_of.unwrap_or(self.view_number()), node, generation, counter }
     }
 }

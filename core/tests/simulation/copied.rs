@@ -44,13 +44,15 @@ impl World {
     pub fn watch_copies(&mut self, node: u64, effect: &Effect) {
         let Some(me) = self.processes.get(&node).map(|process| process.id) else { return };
         match effect {
-            Effect::Send { message: PeerMessage { body: Body::Channel { key, say }, .. }, .. } => match say {
-                Say::Confirm(Confirm::Copied { serial, .. }) => self.copied.confirm(key, me, *serial),
-                // Who gives a channel away keeps what it gave, as a copy if it is to have one.
-                Say::Move(Move::Seal(state)) => self.copied.confirm(key, me, state.current()),
-                Say::Relay(ToRelay::Published { outcome, .. }) => self.judge_outcome(me, key, *outcome),
-                _ => {}
-            },
+            Effect::Send { message: PeerMessage { side: false, body: Body::Channel { key, say }, .. }, .. } => {
+                match say {
+                    Say::Confirm(Confirm::Copied { serial, .. }) => self.copied.confirm(key, me, *serial),
+                    // Who gives a channel away keeps what it gave, as a copy if it is to have one.
+                    Say::Move(Move::Seal(state)) => self.copied.confirm(key, me, state.current()),
+                    Say::Relay(ToRelay::Published { outcome, .. }) => self.judge_outcome(me, key, *outcome),
+                    _ => {}
+                }
+            }
             Effect::Answer { key, reply: Reply::Published(outcome), .. } if self.serves(node, key) => {
                 self.judge_outcome(me, key, *outcome);
             }
@@ -63,7 +65,8 @@ impl World {
         let shard = &process.shards[(key.point() % process.shards.len() as u64) as usize];
         // The views may be a step ahead of the shards.
         let Some(view) = process.views.view().filter(|view| view.number == shard.view_number()) else { return };
-        let redundancy = if record::restore_key(key).is_some() { 1 } else { usize::from(self.plan.redundancy) };
+        let redundancy =
+            if record::restore_key(key).is_some() { 1 } else { usize::from(self.plan.copies(&key.channel)) };
         let mut copies = view.holders(key.point(), 1 + redundancy);
         copies.retain(|node| *node != me);
         let required = self.plan.required && record::restore_key(key).is_none();

@@ -21,6 +21,7 @@ mod restoring;
 mod run;
 mod shrink;
 mod spelled;
+mod split;
 mod verdict;
 mod world;
 

@@ -211,7 +211,7 @@ impl Channel {
     }
 
     /// From the answer on a node hears all that follows, and what it was told counts as under way.
-    fn set_hears(&mut self, node: NodeId, hears: bool) {
+    pub(super) fn set_hears(&mut self, node: NodeId, hears: bool) {
         if let Some(listening) = self.listeners.iter_mut().find(|listening| listening.node == node) {
             listening.hears = hears;
         }
