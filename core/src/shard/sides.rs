@@ -202,9 +202,9 @@ impl Sides {
     /// Whether a channel is served in the side view: nothing of it is ever copied, and its owner by the agreed view is not in
     /// the group. Those who are come to the same, because all know the two views.
     fn is_aside(&self, key: &ChannelKey) -> bool {
-        let view = self.side.as_ref().and_then(|side| side.view.as_ref());
+        let Some(view) = self.side.as_ref().and_then(|side| side.view.as_ref()) else { return false };
         let owner = self.main.view.as_ref().and_then(|view| view.owner(key.point()));
-        let out_of_reach = view.zip(owner).is_some_and(|(view, owner)| !view.contains(owner));
+        let out_of_reach = owner.is_some_and(|owner| !view.contains(owner));
         out_of_reach && self.main.rules(key).redundancy == 0
     }
 
@@ -286,8 +286,8 @@ impl Shard {
         side
     }
 
-    /// Gives away all that this node's workers want of a channel. The owner, which may still believe that they hear it by way
-    /// of this shard, is told in time that they don't.
+    /// Gives away all that this node's workers want of a channel. The owner may still believe that they hear it by way of this
+    /// shard. It is told that they don't, unless the relay is back by then and tells it more.
     fn release(&mut self, now: Now, key: &ChannelKey, effects: &mut Vec<Effect>) -> Option<Box<Relay>> {
         self.with(now, key, effects, |slot, cx| {
             let relay = slot.relay.take();
@@ -308,5 +308,123 @@ impl Shard {
             }
             slot.relay = Some(relay);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::Sides;
+    use crate::{
+        channel::ChannelKey,
+        cluster::view::{ClusterId, Member, NodeId, View},
+        code::ErrorCode,
+        fanout::Subscriber,
+        message::{Form, Payload},
+        settings::{
+            hub::{Hub, Rules},
+            resource::HubSpec,
+        },
+        shard::{
+            Config,
+            history::HistoryBounds,
+            request::{Ask, Effect, Listener, Publish, Reply, Request, Token},
+        },
+        time::Now,
+    };
+
+    const NOW: Now = Now { mono_ms: 5, unix_ms: 5 };
+    const ME: NodeId = NodeId { node: 1, generation: 1 };
+    const OTHER: NodeId = NodeId { node: 2, generation: 1 };
+    const CONFIG: Config = Config {
+        node: ME.node,
+        generation: ME.generation,
+        index: 0,
+        count: 1,
+        seed: 1,
+        history: HistoryBounds { messages_max: 9, bytes_max: 1_000, unseen_max: 9 },
+        retain_ms: 1,
+        close_ms: 1_000,
+        occupancy_ms: 1_000,
+        hold_ms: 1_000,
+        restore_ms: 1_000,
+        waiting_max: 10,
+        held_max: 10,
+        channels_max: 10,
+    };
+
+    fn view(number: u64, members: &[NodeId]) -> Arc<View> {
+        let members = members.iter().map(|id| Member { id: *id, points: 64 }).collect();
+        Arc::new(View::new(ClusterId { founded_ms: 1, chance: 1 }, number, members))
+    }
+
+    fn hub(redundancy: u8) -> Arc<Hub> {
+        let mut hub =
+            Hub::with_spec("shop", &HubSpec { default_public: true, allow_anonymous: true, ..HubSpec::default() });
+        hub.default_rules = Arc::new(Rules { redundancy, store: true, ..*hub.default_rules });
+        Arc::new(hub)
+    }
+
+    /// A node of two that does not reach the other, and a channel of the other.
+    fn alone() -> (Sides, ChannelKey) {
+        let mut sides = Sides::new(CONFIG);
+        let both = view(3, &[ME, OTHER]);
+        let keys = (0..).map(|number: u32| ChannelKey::new("shop", number.to_string()));
+        let key = keys.into_iter().find(|key| both.owner(key.point()) == Some(OTHER)).expect("it owns half of all");
+        sides.set_hub(NOW, hub(0), &mut Vec::new());
+        sides.install(NOW, both, Vec::new(), &mut Vec::new());
+        (sides, key)
+    }
+
+    /// What is answered to a publish, and to those that waited, in this turn.
+    fn publish(sides: &mut Sides, key: &ChannelKey, number: i64, store: bool) -> Vec<(i64, Result<u64, ErrorCode>)> {
+        let token = Token { subscriber: Subscriber { slot: 0, generation: 0 }, number };
+        let payload = Payload { bytes: "x".into(), form: Form::Text };
+        let (event, ack) = ("e".into(), true);
+        let publish = Publish { token, ack, event, payload, store, push: false, retain: false, key: None };
+        let from = Listener { node: ME.node, worker: 0 };
+        let mut effects = Vec::new();
+        sides.handle(NOW, Request { from, key: key.clone(), ask: Ask::Publish(publish) }, &mut effects);
+        answers(sides, effects)
+    }
+
+    fn answers(sides: &mut Sides, mut effects: Vec<Effect>) -> Vec<(i64, Result<u64, ErrorCode>)> {
+        sides.end_turn(NOW, &mut effects);
+        let answer = |effect| match effect {
+            Effect::Answer { token, reply: Reply::Published(outcome), .. } => {
+                Some((token.number, outcome.map(|serial| serial.sequence)))
+            }
+            _ => None,
+        };
+        effects.into_iter().filter_map(answer).collect()
+    }
+
+    #[test]
+    fn what_waits_for_an_owner_out_of_reach_is_answered_in_the_side_view() {
+        let (mut sides, key) = alone();
+        assert_eq!(publish(&mut sides, &key, 1, false), []);
+        let mut effects = Vec::new();
+        sides.set_side(NOW, Some(view(1, &[ME])), &mut effects);
+        assert_eq!(answers(&mut sides, effects), [(1, Ok(1))]);
+        assert_eq!(publish(&mut sides, &key, 2, false), [(2, Ok(2))]);
+        assert!(sides.inspect(&key).is_none() && sides.inspect_side(&key).is_some());
+        // One node's store is no place for what others are to find.
+        assert_eq!(publish(&mut sides, &key, 3, true), [(3, Err(ErrorCode::StoreUnavailable))]);
+        sides.install(NOW, view(4, &[ME, OTHER]), vec![view(3, &[ME, OTHER])], &mut Vec::new());
+        assert!(sides.inspect_side(&key).is_none() && sides.side_len() == 0);
+        assert_eq!(publish(&mut sides, &key, 4, false), []);
+        assert_eq!(sides.accepted(), 2);
+    }
+
+    #[test]
+    fn rules_that_ask_for_copies_bring_a_channel_back() {
+        let (mut sides, key) = alone();
+        sides.set_side(NOW, Some(view(1, &[ME])), &mut Vec::new());
+        sides.set_hub(NOW, hub(1), &mut Vec::new());
+        assert_eq!(publish(&mut sides, &key, 1, false), []);
+        let mut effects = Vec::new();
+        sides.set_hub(NOW, hub(0), &mut effects);
+        assert_eq!(answers(&mut sides, effects), [(1, Ok(1))]);
     }
 }

@@ -104,6 +104,18 @@ impl World {
         self.round.split.rough = self.chance.per_mille(300);
         if self.round.split.rough {
             self.disturb();
+            if self.chance.per_mille(400) {
+                self.cut_within();
+            }
+        }
+    }
+
+    /// Some don't reach each other, though both reach a third.
+    fn cut_within(&mut self) {
+        let living = self.living();
+        for _ in 0..2 {
+            let (Some(a), Some(b)) = (self.chance.pick(&living), self.chance.pick(&living)) else { return };
+            self.net.cuts.insert((a.node, b.node));
         }
     }
 
