@@ -84,6 +84,14 @@ fn an_owner_is_believed_once_it_knows_what_was_heard_in_a_side_view() {
     run::run(&Plan::aimed(aimed::Aim::Split, 34), false).expect("nobody leaves whom nobody has seen");
 }
 
+/// It found that of two seals of equal numbers the earlier was believed, whose heir had passed the channel on.
+#[test]
+fn a_seal_counts_for_nothing_once_its_heir_has_sealed_the_channel_for_another() {
+    let plan = "mode=one,nodes=4,redundancy=0,cut=12,pause=6,break=10,leave=5,suspect=5";
+    let plan = spelled::parse(Plan::of(1_243), plan).expect("a plan");
+    run::run(&plan, false).expect("no number stands for two messages");
+}
+
 /// The same, with what goes wrong aimed at the moments that matter.
 #[test]
 fn moments_that_matter_change_nothing() {
