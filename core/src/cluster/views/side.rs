@@ -92,7 +92,7 @@ impl Views {
     }
 
     pub(super) fn side_said(&mut self, from: NodeId, said: Said) {
-        if self.links.is_at(from, self.place()) {
+        if self.links.is_at(from, self.place()) && said.last < ROUND_MAX {
             let peer = self.side.peers.entry(from).or_default();
             // Whoever says something may have refused what it was called to.
             (peer.said, peer.called) = (Some(said), 0);
