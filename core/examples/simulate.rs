@@ -52,6 +52,8 @@ mod shrink;
 mod smaller;
 #[path = "../tests/simulation/spelled.rs"]
 mod spelled;
+#[path = "../tests/simulation/split.rs"]
+mod split;
 #[path = "simulate/summary.rs"]
 mod summary;
 #[path = "../tests/simulation/verdict.rs"]

@@ -7,7 +7,7 @@ use crate::{
     cluster::view::{NodeId, View},
     shard::{
         Config,
-        peer::Say,
+        peer::{Say, SentIn},
         request::Effect,
         streams::{Streams, Voice},
     },
@@ -19,6 +19,8 @@ pub struct Cx<'a> {
     pub now: Now,
     pub config: &'a Config,
     pub view: Option<&'a View>,
+    /// Of a side shard: the number of the agreed view.
+    pub aside_of: Option<u64>,
     pub streams: &'a mut Streams,
     /// Nodes that may be lost, to be looked for before the turn ends.
     pub changed: &'a mut BTreeSet<NodeId>,
@@ -63,6 +65,10 @@ impl Cx<'_> {
 
     pub fn view_number(&self) -> u64 {
         self.view.map_or(0, |view| view.number)
+    }
+
+    pub fn sent_in(&self) -> SentIn {
+        SentIn { view: self.view_number(), side: self.aside_of.is_some() }
     }
 
     /// The channel's owner, if it can be told something now.

@@ -410,12 +410,13 @@ mod tests {
         assert!(keys.len() > 1_000 && shard.len() == keys.len() && shard.touched.is_empty());
         let mut effects = Vec::new();
         shard.session(NOW, OTHER, Some(1), &mut effects);
-        let listen = ToOwner::Listen { position: None, presence: 0, subscribers: 1, members: Vec::new() };
+        let listen =
+            ToOwner::Listen { position: None, presence: 0, subscribers: 1, members: Vec::new(), astray: false };
         let heard = Body::Channel { key: keys[0].clone(), say: Say::Owner(listen) };
         let with = vec![Opening { number: 1, ..Opening::default() }];
         let all = |say| Body::All { from: Part { index: 0, count: 1 }, say };
         for body in [all(SayAll::Begin { with }), heard, all(SayAll::Listened)] {
-            shard.receive(NOW, OTHER, PeerMessage { view: 1, body }, &mut effects);
+            shard.receive(NOW, OTHER, PeerMessage { view: 1, side: false, body }, &mut effects);
         }
         assert_eq!(shard.touched, [keys[0].clone()]);
         shard.end_turn(NOW, &mut effects);

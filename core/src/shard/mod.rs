@@ -20,6 +20,7 @@ mod relay;
 pub mod request;
 mod senders;
 mod session;
+pub mod sides;
 mod slot;
 mod state;
 mod streams;
@@ -112,6 +113,8 @@ pub struct Inspection {
 pub struct Shard {
     config: Config,
     view: Option<Arc<View>>,
+    /// Of a side shard: the number of the agreed view.
+    aside_of: Option<u64>,
     /// The views since the last one in which everything was in its place, oldest first; the view before the one in
     /// force is always among them.
     open: Vec<Arc<View>>,
@@ -142,6 +145,7 @@ impl Shard {
         Shard {
             config,
             view: None,
+            aside_of: None,
             open: Vec::new(),
             takeup: TakeUp::default(),
             since: 0,
@@ -238,9 +242,14 @@ impl Shard {
 
     /// The rules in force for a channel. Of a hub that is not known here nothing is allowed.
     fn rules(&self, key: &ChannelKey) -> Arc<Rules> {
-        match self.hubs.get(&key.hub) {
+        let rules = match self.hubs.get(&key.hub) {
             Some(hub) => rules_of(hub, key),
             None => Arc::new(Rules::CLOSED),
+        };
+        match self.aside_of {
+            // A node that asks here knows rules without copies, and it is this one's that are late.
+            Some(_) if rules.redundancy > 0 => Arc::new(Rules { redundancy: 0, redundancy_required: false, ..*rules }),
+            _ => rules,
         }
     }
 
@@ -282,6 +291,7 @@ impl Shard {
             now,
             config: &self.config,
             view: self.view.as_deref(),
+            aside_of: self.aside_of,
             streams: &mut self.streams,
             changed: &mut self.changed,
             effects,

@@ -30,6 +30,8 @@ use crate::{
 pub struct PeerMessage {
     /// The view of the session.
     pub view: u64,
+    /// Whether that is a side view.
+    pub side: bool,
     pub body: Body,
 }
 
@@ -67,6 +69,8 @@ pub enum ToOwner {
         presence: u64,
         subscribers: u64,
         members: Vec<(Member, u32)>,
+        /// Another owner has told where the subscribers stand since this one did, if it ever did.
+        astray: bool,
     },
     Publish {
         /// Rises with each publish of the node.
@@ -75,8 +79,8 @@ pub enum ToOwner {
         after: u64,
         /// All before this are answered.
         oldest: u64,
-        /// The view in which it was first sent, if it was sent before.
-        repeated_since: Option<u64>,
+        /// Where it was first sent, if it was sent before.
+        repeated_since: Option<SentIn>,
         what: Submission,
     },
     Subscribe {
@@ -100,6 +104,14 @@ pub enum ToOwner {
     },
     /// Everything up to here has arrived.
     Seen(Serial),
+}
+
+/// The view in which something was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentIn {
+    pub view: u64,
+    /// Whether that is a side view.
+    pub side: bool,
 }
 
 /// What an owner numbers.

@@ -160,7 +160,7 @@ impl Streams {
             None if !on => return,
             None => pair.said += 1,
         }
-        let message = PeerMessage { view, body: Body::Channel { key: key.clone(), say } };
+        let message = PeerMessage { view, side: false, body: Body::Channel { key: key.clone(), say } };
         effects.push(Effect::Send { to, message });
     }
 
@@ -168,7 +168,7 @@ impl Streams {
     pub fn say_all(&mut self, view: u64, to: NodeId, from: Part, say: SayAll, effects: &mut Vec<Effect>) {
         let Some(stream) = self.0.get_mut(&to).filter(|stream| stream.on) else { return };
         stream.pairs.iter_mut().for_each(|pair| pair.said += 1);
-        effects.push(Effect::Send { to, message: PeerMessage { view, body: Body::All { from, say } } });
+        effects.push(Effect::Send { to, message: PeerMessage { view, side: false, body: Body::All { from, say } } });
     }
 
     /// Something is to be said when the next session goes on. A node that never was in session is told everything.

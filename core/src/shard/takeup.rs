@@ -15,12 +15,12 @@ use super::{Config, Shard};
 use crate::{
     channel::ChannelKey,
     cluster::view::{NodeId, View},
-    serial::Epoch,
+    serial::{Epoch, Serial},
     shard::{
         owner::Channel,
         peer::{Move, Part, Say, SayAll, ToOwner, ToRelay},
         request::Effect,
-        slot::{Kept, Role},
+        slot::{Have, Kept, Role},
         state::State,
     },
     time::Now,
@@ -89,6 +89,19 @@ pub enum Standing {
     Unknown,
     /// All members were heard, and somebody who is no longer one may have something better.
     Uncovered,
+}
+
+/// For whom a state was sealed last. Who got it may have sealed it for another without numbering anything, and has as much.
+fn last_heir(me: NodeId, first: NodeId, serial: Serial, haves: &[Have]) -> NodeId {
+    let next = |heir: NodeId| haves.iter().find(|have| have.node == heir && have.serial == serial)?.sealed_for;
+    let mut heir = first;
+    for _ in haves {
+        match next(heir).filter(|_| heir != me) {
+            Some(next) => heir = next,
+            None => break,
+        }
+    }
+    heir
 }
 
 impl Parts {
@@ -250,9 +263,10 @@ impl Shard {
         let epoch = self.next_epoch();
         let Some(Role::Waiting(waiting)) = self.slots.get_mut(key).map(|slot| &mut slot.role) else { return };
         let Some(Kept { mut state, sealed, .. }) = waiting.own.take().map(|kept| *kept) else { return };
+        let heir = sealed.map(|sealed| last_heir(self.config.me(), sealed.to, state.current(), &waiting.haves));
         let member = |node| self.view.as_ref().is_some_and(|view| view.contains(node));
         // Only who it was sealed for could have gone on in the same epoch, and a member has said what it has.
-        if !sealed.is_some_and(|sealed| member(sealed.to)) {
+        if !heir.is_some_and(member) {
             state.fork(epoch);
             self.moves.taken_up += 1;
         }
@@ -370,6 +384,6 @@ impl Shard {
         let Config { node, generation, index, count, .. } = self.config;
         let counter = self.counters.epochs * count + index;
         self.counters.epochs += 1;
-        Epoch { view: self.view_number(), node, generation, counter }
+        Epoch { view: self.aside_of.unwrap_or(self.view_number()), node, generation, counter }
     }
 }

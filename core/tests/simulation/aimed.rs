@@ -5,6 +5,7 @@ use appsockets_core::{channel::ChannelKey, cluster::view::NodeId};
 use crate::{
     chance::Chance,
     plan::{Faults, Mode, Plan},
+    split::{ANSWERED_MS, SERVED_MS, Split},
     world::World,
 };
 
@@ -28,9 +29,11 @@ pub enum Aim {
     Seals,
     /// An owner and the next one with its copy seem dead one after the other, before anything is settled.
     Stale,
+    /// The nodes are divided so that no group has a majority, for seconds. The first channel has a copy, the others have none.
+    Split,
 }
 
-pub const ALL: [(&str, Aim); 8] = [
+pub const ALL: [(&str, Aim); 9] = [
     ("alone", Aim::Alone),
     ("pair", Aim::Pair),
     ("last-word", Aim::LastWord),
@@ -39,16 +42,18 @@ pub const ALL: [(&str, Aim); 8] = [
     ("flurry", Aim::Flurry),
     ("seals", Aim::Seals),
     ("stale", Aim::Stale),
+    ("split", Aim::Split),
 ];
 
 /// What goes on in a round, in milliseconds of the world.
 #[derive(Debug, Default)]
 pub struct Round {
-    began_ms: u64,
+    pub began_ms: u64,
     /// When each step of the round is due.
     due_ms: [u64; 4],
-    done: usize,
+    pub done: usize,
     nodes: Vec<NodeId>,
+    pub split: Split,
 }
 
 impl Plan {
@@ -58,19 +63,27 @@ impl Plan {
         Plan {
             aim: Some(aim),
             mode: Mode::OneAtATime,
-            nodes: if aim == Aim::Stale { 7 } else { 5 },
+            nodes: match aim {
+                Aim::Stale => 7,
+                Aim::Split => 2 + seed % 4,
+                _ => 5,
+            },
             edges: chance.below(2).max(u64::from(aim == Aim::LostAnswer)),
-            workers: 1,
+            workers: if aim == Aim::Split { 1 + seed / 4 % 2 } else { 1 },
             clients: chance.between(4, 7) as usize,
-            channels: chance.between(1, 3) as usize,
+            channels: chance.between(1, 3) as usize + usize::from(aim == Aim::Split),
             redundancy: match aim {
                 Aim::Flurry => chance.between(1, 2) as u8,
-                Aim::LostAnswer => 0,
+                Aim::LostAnswer | Aim::Split => 0,
                 _ => 1,
             },
             close_ms: 60_000,
             // What it aims at is rare, and needs more rounds.
-            active_ms: if aim == Aim::Stale { 10_000 } else { 4_000 },
+            active_ms: match aim {
+                Aim::Stale => 10_000,
+                Aim::Split => 12_000,
+                _ => 4_000,
+            },
             delay_ms: [1, 5, 20][chance.below(3) as usize],
             faults: Faults::default(),
             ..Plan::of(seed)
@@ -94,6 +107,9 @@ impl World {
         while self.round.done < 3 && self.round.due_ms[self.round.done] <= now_ms {
             self.round.done += 1;
             self.step_of_round(aim, self.round.done);
+        }
+        if aim == Aim::Split {
+            self.split_goes_on();
         }
         if aim == Aim::Alone {
             self.come_to_the_lonely();
@@ -121,6 +137,7 @@ impl World {
             Aim::Flurry => [(0, 0), (40, 160), (40, 160), (60, 700)],
             Aim::Stale => [(0, 0), (150, 500), (0, 0), (600, 1_200)],
             Aim::Seals => [(0, 0), (0, 200), (50, 300), (300, 900)],
+            Aim::Split => [(600, 1_200), (SERVED_MS, SERVED_MS), (ANSWERED_MS, 1_500), (300, 1_200)],
         };
         let mut at_ms = self.now_ms;
         let due_ms = steps.map(|(least, most)| {
@@ -129,7 +146,7 @@ impl World {
         });
         self.net.cuts.clear();
         self.cut_since.clear();
-        self.round = Round { began_ms: self.now_ms, due_ms, done: 0, nodes };
+        self.round = Round { began_ms: self.now_ms, due_ms, done: 0, nodes, split: Split::default() };
         if aim == Aim::Skip {
             let nodes = self.round.nodes.clone();
             nodes.get(1).iter().for_each(|node| self.cut_off(&[**node], false));
@@ -137,6 +154,9 @@ impl World {
     }
 
     fn step_of_round(&mut self, aim: Aim, step: usize) {
+        if aim == Aim::Split {
+            return self.step_of_split(step);
+        }
         let nodes = self.round.nodes.clone();
         if nodes.len() < 5 {
             return;

@@ -70,7 +70,10 @@ pub struct Client {
     pub last_acked: BTreeMap<Arc<str>, (u64, Serial)>,
     pub req_id: i64,
     pub refused: u64,
-    pub gaps: u64,
+    /// Publishes of this connection that were refused.
+    pub refusals: BTreeMap<i64, ErrorCode>,
+    pub began_ms: u64,
+    pub gaps: BTreeMap<Arc<str>, u64>,
     pub new_epochs: u64,
     pub uncertain: u64,
     /// What this client saw of those who left.
@@ -108,7 +111,9 @@ impl Client {
             last_acked: BTreeMap::new(),
             req_id: 0,
             refused: 0,
-            gaps: 0,
+            refusals: BTreeMap::new(),
+            began_ms: 0,
+            gaps: BTreeMap::new(),
             new_epochs: 0,
             uncertain: 0,
             leaves: Vec::new(),
@@ -144,6 +149,7 @@ impl Client {
         self.restoring = false;
         self.lacking.clear();
         self.last_acked.clear();
+        self.refusals.clear();
         for run in self.runs.values_mut() {
             (run.live, run.has_list) = (false, false);
             run.present.clear();
@@ -266,7 +272,9 @@ impl Client {
                 ledger.on_line(&key, serial.epoch, *sequence, *id)?;
             }
         } else {
-            self.gaps += u64::from(knew && recovered == Some(false));
+            if knew && recovered == Some(false) {
+                *self.gaps.entry(channel.clone()).or_default() += 1;
+            }
             self.new_epochs += u64::from(goes_on && known.position.epoch != serial.epoch);
             known.content.clear();
         }
@@ -315,6 +323,7 @@ impl Client {
                 self.in_order(&publish, serial)
             }
             Err(code) => {
+                self.refusals.insert(req_id, code);
                 // Whether there are too few nodes the world judges.
                 self.refused += u64::from(code != ErrorCode::TooFewNodes);
                 if publish.key.is_some() && matches!(code, ErrorCode::TryAgain | ErrorCode::TooFewNodes) {

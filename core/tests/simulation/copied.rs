@@ -6,7 +6,7 @@ use appsockets_core::{
     channel::ChannelKey,
     cluster::view::NodeId,
     code::ErrorCode,
-    serial::Serial,
+    serial::{Epoch, Serial},
     session::record,
     shard::{
         peer::{Body, Confirm, Move, PeerMessage, Say, ToRelay},
@@ -18,24 +18,22 @@ use crate::world::World;
 
 #[derive(Debug, Default)]
 pub struct Copied {
-    /// The best that each node has ever confirmed of each channel.
-    best: BTreeMap<(ChannelKey, NodeId), Serial>,
+    /// The most that each node has ever confirmed of each channel, by epoch: a later one may come to nothing.
+    most: BTreeMap<(ChannelKey, NodeId), BTreeMap<Epoch, u64>>,
     /// There were too few nodes in some view. An outcome is remembered, and told again when it is asked for again.
     were_few: bool,
 }
 
 impl Copied {
     fn confirm(&mut self, key: &ChannelKey, node: NodeId, serial: Serial) {
-        let best = self.best.entry((key.clone(), node)).or_insert(serial);
-        if (best.epoch, best.sequence) < (serial.epoch, serial.sequence) {
-            *best = serial;
-        }
+        let most = self.most.entry((key.clone(), node)).or_default().entry(serial.epoch).or_default();
+        *most = serial.sequence.max(*most);
     }
 
     /// Numbers go on in a child, so whoever has so many of it has what the parent had.
     fn has(&self, key: &ChannelKey, node: NodeId, serial: Serial) -> bool {
-        let best = self.best.get(&(key.clone(), node));
-        best.is_some_and(|best| best.epoch >= serial.epoch && best.sequence >= serial.sequence)
+        let most = self.most.get(&(key.clone(), node));
+        most.is_some_and(|most| most.range(serial.epoch..).any(|(_, sequence)| *sequence >= serial.sequence))
     }
 }
 
@@ -44,13 +42,15 @@ impl World {
     pub fn watch_copies(&mut self, node: u64, effect: &Effect) {
         let Some(me) = self.processes.get(&node).map(|process| process.id) else { return };
         match effect {
-            Effect::Send { message: PeerMessage { body: Body::Channel { key, say }, .. }, .. } => match say {
-                Say::Confirm(Confirm::Copied { serial, .. }) => self.copied.confirm(key, me, *serial),
-                // Who gives a channel away keeps what it gave, as a copy if it is to have one.
-                Say::Move(Move::Seal(state)) => self.copied.confirm(key, me, state.current()),
-                Say::Relay(ToRelay::Published { outcome, .. }) => self.judge_outcome(me, key, *outcome),
-                _ => {}
-            },
+            Effect::Send { message: PeerMessage { side: false, body: Body::Channel { key, say }, .. }, .. } => {
+                match say {
+                    Say::Confirm(Confirm::Copied { serial, .. }) => self.copied.confirm(key, me, *serial),
+                    // Who gives a channel away keeps what it gave, as a copy if it is to have one.
+                    Say::Move(Move::Seal(state)) => self.copied.confirm(key, me, state.current()),
+                    Say::Relay(ToRelay::Published { outcome, .. }) => self.judge_outcome(me, key, *outcome),
+                    _ => {}
+                }
+            }
             Effect::Answer { key, reply: Reply::Published(outcome), .. } if self.serves(node, key) => {
                 self.judge_outcome(me, key, *outcome);
             }
@@ -63,7 +63,8 @@ impl World {
         let shard = &process.shards[(key.point() % process.shards.len() as u64) as usize];
         // The views may be a step ahead of the shards.
         let Some(view) = process.views.view().filter(|view| view.number == shard.view_number()) else { return };
-        let redundancy = if record::restore_key(key).is_some() { 1 } else { usize::from(self.plan.redundancy) };
+        let redundancy =
+            if record::restore_key(key).is_some() { 1 } else { usize::from(self.plan.copies(&key.channel)) };
         let mut copies = view.holders(key.point(), 1 + redundancy);
         copies.retain(|node| *node != me);
         let required = self.plan.required && record::restore_key(key).is_none();

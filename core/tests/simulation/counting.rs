@@ -23,7 +23,7 @@ use appsockets_core::{
 use crate::world::World;
 
 /// Everything that is counted here, in the order in which it is shown.
-pub const PATHS: [&str; 28] = [
+pub const PATHS: [&str; 33] = [
     "taken up from a seal",
     "seals ignored",
     "kept by the owner into the next view",
@@ -52,6 +52,11 @@ pub const PATHS: [&str; 28] = [
     "gaps told to nodes",
     "idle closes",
     "idle copies that asked",
+    "side views stood at",
+    "gaps told to nodes in a side view",
+    "publishes answered in a side view",
+    "publishes doubted in a side view",
+    "publishes doubted after a side view",
 ];
 
 /// What was seen, where it counts once, or where what follows depends on it.
@@ -108,6 +113,7 @@ impl World {
     pub fn watch(&mut self, node: u64, effect: &Effect) {
         let Some(me) = self.processes.get(&node).map(|process| process.id) else { return };
         match effect {
+            Effect::Send { to, message } if message.side => self.watch_side(&message.body),
             Effect::Send { to, message } => match &message.body {
                 Body::Channel { key, say } => self.watch_say(me, *to, message.view, key, say),
                 Body::All { say, .. } => self.watch_say_all(me, message.view, say),
@@ -126,6 +132,9 @@ impl World {
     pub fn watch_arrival(&mut self, node: u64, from: NodeId, message: &PeerMessage) -> Arrival {
         let Some(process) = self.processes.get(&node) else { return Arrival(None) };
         let (me, view) = (process.id, process.view_number());
+        if message.side {
+            return Arrival(None);
+        }
         if message.view != view {
             self.count("messages of another view dropped");
             return Arrival(None);
@@ -190,10 +199,26 @@ impl World {
         match say {
             Say::Copy(say) => self.watch_copy(me, to, view, key, say),
             Say::Relay(say) => self.watch_relay(me, to, view, key, say),
-            Say::Owner(ToOwner::Publish { repeated_since: Some(_), .. }) => {
+            Say::Owner(ToOwner::Publish { repeated_since: Some(sent), .. }) => {
                 self.count("publishes sent again to an owner");
+                if sent.side {
+                    self.count("publishes doubted after a side view");
+                }
             }
             Say::Move(Move::Fetch) => self.count("states fetched"),
+            _ => {}
+        }
+    }
+
+    /// What a side shard says.
+    fn watch_side(&mut self, body: &Body) {
+        let Body::Channel { say: Say::Relay(say), .. } = body else { return };
+        match say {
+            ToRelay::Resume(resume) if resume.missed.is_none() => self.count("gaps told to nodes in a side view"),
+            ToRelay::Published { outcome: Ok(_), .. } => self.count("publishes answered in a side view"),
+            ToRelay::Published { outcome: Err(ErrorCode::TryAgain), .. } => {
+                self.count("publishes doubted in a side view");
+            }
             _ => {}
         }
     }
@@ -329,7 +354,12 @@ impl World {
     }
 }
 
+/// Whether the epoch is of a side view.
+pub fn is_side(epoch: Epoch) -> bool {
+    epoch.counter >= 1 << 40
+}
+
 /// Whether that node began the epoch in that view.
 fn began(me: NodeId, view: u64, epoch: Epoch) -> bool {
-    (epoch.view, epoch.node, epoch.generation) == (view, me.node, me.generation)
+    (epoch.view, epoch.node, epoch.generation) == (view, me.node, me.generation) && !is_side(epoch)
 }

@@ -10,7 +10,8 @@ use appsockets_core::{
     },
 };
 
-pub fn hubs(redundancy: u8, redundancy_required: bool) -> Vec<Arc<Hub>> {
+/// `first`: of the first channel.
+pub fn hubs(redundancy: u8, first: u8, redundancy_required: bool) -> Vec<Arc<Hub>> {
     let rules = Rules {
         retain: true,
         store: false,
@@ -33,7 +34,7 @@ pub fn hubs(redundancy: u8, redundancy_required: bool) -> Vec<Arc<Hub>> {
         auth: None,
         default_rules: Arc::new(rules),
         by_namespace: HashMap::new(),
-        by_channel: HashMap::new(),
+        by_channel: [("c0".into(), Arc::new(Rules { redundancy: first, ..rules }))].into(),
     };
     vec![Arc::new(hub("one")), Arc::new(hub("two"))]
 }

@@ -21,6 +21,7 @@ mod restoring;
 mod run;
 mod shrink;
 mod spelled;
+mod split;
 mod verdict;
 mod world;
 
@@ -54,11 +55,12 @@ fn clients_get_what_they_may_rely_on() {
 }
 
 /// Seeds that found something, with what they found.
-const FOUND: [(u64, &str); 2] = [
+const FOUND: [(u64, &str); 3] = [
     (
         5_014_807,
         "the judge took a leave for false that was said before the connection broke, since it came over a slow link",
     ),
+    (14_886, "the judge forgot what a node had confirmed once that had begun a later epoch that came to nothing"),
     (100_828, "two nodes that had just begun founded a cluster before they heard of the one that was left of theirs"),
 ];
 
@@ -74,6 +76,20 @@ fn seeds_that_found_something_find_nothing_any_more() {
 #[test]
 fn each_repeat_of_a_node_is_doubted_when_the_owner_is_lost() {
     run::run(&Plan::aimed(aimed::Aim::LostAnswer, 4), false).expect("nothing is heard twice");
+}
+
+/// It found that a relay that comes back from a side view took notices of an owner that did not know what it had heard there.
+#[test]
+fn an_owner_is_believed_once_it_knows_what_was_heard_in_a_side_view() {
+    run::run(&Plan::aimed(aimed::Aim::Split, 34), false).expect("nobody leaves whom nobody has seen");
+}
+
+/// It found that of two seals of equal numbers the earlier was believed, whose heir had passed the channel on.
+#[test]
+fn a_seal_counts_for_nothing_once_its_heir_has_sealed_the_channel_for_another() {
+    let plan = "mode=one,nodes=4,redundancy=0,cut=12,pause=6,break=10,leave=5,suspect=5";
+    let plan = spelled::parse(Plan::of(1_243), plan).expect("a plan");
+    run::run(&plan, false).expect("no number stands for two messages");
 }
 
 /// The same, with what goes wrong aimed at the moments that matter.

@@ -52,11 +52,16 @@ pub struct Faults {
 }
 
 impl Plan {
-    /// Whether nothing acknowledged may be lost.
-    pub fn keeps_all(&self) -> bool {
+    /// On how many other nodes the messages of a channel are to be.
+    pub fn copies(&self, channel: &str) -> u8 {
+        if self.aim == Some(Aim::Split) && channel == "c0" { 1 } else { self.redundancy }
+    }
+
+    /// Whether nothing acknowledged in the channel may be lost.
+    pub fn keeps_all(&self, channel: &str) -> bool {
         let survives = match self.mode {
             Mode::Planned => true,
-            Mode::OneAtATime => self.redundancy > 0,
+            Mode::OneAtATime => self.copies(channel) > 0,
             Mode::Wild => false,
         };
         survives && self.close_ms > self.active_ms

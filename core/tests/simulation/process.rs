@@ -16,7 +16,7 @@ use appsockets_core::{
     fanout::{Fanout, Subscriber},
     session::{Session, request::SubscribeInfo},
     settings::hub::Hub,
-    shard::{Config, Shard, history::HistoryBounds},
+    shard::{Config, history::HistoryBounds, sides::Sides},
     time::Now,
 };
 
@@ -32,7 +32,7 @@ pub struct Process {
     pub core: bool,
     pub leaving: bool,
     pub views: Views,
-    pub shards: Vec<Shard>,
+    pub shards: Vec<Sides>,
     pub workers: Vec<Worker>,
     /// The links that it knows, by peer.
     pub links: BTreeMap<NodeId, u64>,
@@ -96,7 +96,7 @@ impl Process {
             open_max: 8,
         };
         let shard = |index| {
-            let mut shard = Shard::new(shard_config(id, index, plan));
+            let mut shard = Sides::new(shard_config(id, index, plan));
             hubs.iter().for_each(|hub| shard.set_hub(now, hub.clone(), &mut Vec::new()));
             shard
         };
@@ -122,6 +122,11 @@ impl Process {
 
     pub fn now(&self, now_ms: u64) -> Now {
         Now { mono_ms: now_ms + self.mono_ahead_ms, unix_ms: UNIX_MS + now_ms + self.unix_ahead_ms }
+    }
+
+    /// Whether it stands at a side view, or anything is left of one.
+    pub fn stands_aside(&self) -> bool {
+        self.views.side().is_some() || self.shards.iter().any(|shard| shard.has_side())
     }
 
     pub fn view_number(&self) -> u64 {

@@ -47,6 +47,9 @@ impl World {
     }
 
     pub fn judge(&self) -> Result<(), String> {
+        if let Some(process) = self.processes.values().find(|process| process.stands_aside()) {
+            return Err(format!("node {:?} still stands at a side view", process.id));
+        }
         for key in self.keys() {
             self.judge_channel(&key)?;
         }
@@ -66,7 +69,11 @@ impl World {
 
     /// What the mode of the run promises.
     fn judge_promises(&self) -> Result<(), String> {
-        let gaps: u64 = self.clients.iter().map(|client| client.gaps).sum();
+        let gaps = self.clients.iter().flat_map(|client| &client.gaps);
+        let (of_copied, others): (Vec<_>, Vec<_>) = gaps.partition(|(channel, _)| self.plan.copies(channel) > 0);
+        let sum = |gaps: Vec<(&Arc<str>, &u64)>| gaps.into_iter().map(|(_, count)| count).sum::<u64>();
+        let (of_copied, others) = (sum(of_copied), sum(others));
+        let gaps = of_copied + others;
         let epochs: u64 = self.clients.iter().map(|client| client.new_epochs).sum();
         let refused: u64 = self.clients.iter().map(|client| client.refused).sum();
         match self.plan.mode {
@@ -74,8 +81,8 @@ impl World {
             Mode::Planned if gaps + epochs + refused > 0 => {
                 Err(format!("a planned change made {gaps} gaps, {epochs} new epochs and {refused} refusals"))
             }
-            Mode::OneAtATime if self.plan.redundancy > 0 && gaps > 0 => {
-                Err(format!("{gaps} gaps were told although there was a copy of everything"))
+            Mode::OneAtATime if of_copied > 0 => {
+                Err(format!("{of_copied} gaps were told although there was a copy of everything"))
             }
             Mode::Planned | Mode::OneAtATime | Mode::Wild => Ok(()),
         }
@@ -117,7 +124,7 @@ impl World {
     }
 
     fn judge_acknowledged(&self, key: &ChannelKey, owned: &Inspection) -> Result<(), String> {
-        let safe = self.plan.keeps_all();
+        let safe = self.plan.keeps_all(&key.channel);
         let kept: BTreeSet<_> = owned.messages.iter().map(|message| id_of(message).0).collect();
         if kept.len() != owned.messages.len() {
             return Err(format!("{key:?}: a message is there twice"));

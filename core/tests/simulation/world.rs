@@ -72,7 +72,7 @@ pub struct World {
 impl World {
     pub fn new(plan: Plan) -> World {
         let mut chance = Chance::new(plan.seed);
-        let hubs = hubs::hubs(plan.redundancy, plan.required);
+        let hubs = hubs::hubs(plan.redundancy, plan.copies("c0"), plan.required);
         let mut world = World {
             now_ms: 10_000,
             net: Net::new(plan.delay_ms),
@@ -374,6 +374,22 @@ impl World {
                 }
                 self.shards(node, |shard, now, effects| shard.session(now, peer, on.then_some(workers), effects));
             }
+            ViewEffect::Side(view) => {
+                if self.trace {
+                    println!("{} node {node} stands aside: {view:?}", self.now_ms);
+                }
+                if view.is_some() {
+                    self.count("side views stood at");
+                }
+                self.shards(node, |shard, now, effects| shard.set_side(now, view.clone(), effects));
+            }
+            ViewEffect::SideSession { peer, on } => {
+                let workers = self.plan.workers;
+                if self.trace {
+                    println!("{} node {node} side session with {peer:?}: {on}", self.now_ms);
+                }
+                self.shards(node, |shard, now, effects| shard.side_session(now, peer, on.then_some(workers), effects));
+            }
             ViewEffect::Dissolve => {
                 self.count("clusters dissolved");
                 self.crash(node);
@@ -386,7 +402,7 @@ impl World {
     pub fn shards(
         &mut self,
         node: u64,
-        mut input: impl FnMut(&mut appsockets_core::shard::Shard, appsockets_core::time::Now, &mut Vec<Effect>),
+        mut input: impl FnMut(&mut appsockets_core::shard::sides::Sides, appsockets_core::time::Now, &mut Vec<Effect>),
     ) {
         let mut work = VecDeque::new();
         let Some(process) = self.processes.get_mut(&node) else { return };
@@ -453,6 +469,7 @@ impl World {
         let session = Session::open(opening, &mut cx);
         process.workers[worker].held.insert(subscriber, Held::new(session, client, key));
         self.clients[client].at = Some(at);
+        self.clients[client].began_ms = self.now_ms;
         let work = effects.into_iter().map(|effect| Work::Session(worker, subscriber, effect)).collect();
         self.settle(node, work);
     }

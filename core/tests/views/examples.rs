@@ -8,6 +8,7 @@ use appsockets_core::{
         views::{
             Views,
             message::{Ballot, Config, Effect, Known, Message, Told, Vote},
+            side::Said,
         },
     },
     time::Now,
@@ -279,7 +280,7 @@ fn any_message(chance: &mut Chance) -> Message {
     let cluster = ClusterId { founded_ms: 4_999 + small(), chance: 1 };
     let members = nodes.iter().map(|node| Member { id: id(*node), points: 1 }).collect();
     let view = Arc::new(View::new(cluster, number, members));
-    match chance.within(0, 10) {
+    match chance.within(0, 12) {
         0 => Message::NoView(None),
         8 => Message::NoView(Some(Told { view: view.clone(), open: vec![view], settled: number, gone: Vec::new() })),
         1 => {
@@ -292,6 +293,12 @@ fn any_message(chance: &mut Chance) -> Message {
         5 => Message::Accepted { number, ballot },
         6 => Message::Refused { number, ballot, promised: ballot },
         7 => Message::Served { number },
+        10 => {
+            let mut some = || chance.percent(70).then(|| id(number % 5));
+            let (follows, stands) = (some(), some());
+            Message::Side(Said { alone: chance.percent(80), follows, last: round, stands })
+        }
+        11 => Message::Aside { number: chance.within(0, 3), view },
         _ => Message::Settled { number },
     }
 }
@@ -324,4 +331,30 @@ fn no_message_is_too_strange() {
             hears(&mut views, from, message);
         }
     }
+}
+
+#[test]
+fn nonsense_brings_nobody_to_a_strange_side_view() {
+    let mut stood = 0;
+    for seed in 0..300 {
+        let (mut chance, first) = (Chance(seed), view(1, &[1, 2, 3, 4, 5]));
+        let (mut views, mut last) = (member(&first, &[0, 2]), 0);
+        views.tick(at(2_000), &mut Vec::new());
+        for _ in 0..100 {
+            let (from, mut effects) = (chance.within(0, 5), Vec::new());
+            let message = any_message(&mut chance);
+            if matches!(message, Message::Is(_) | Message::NoView(_)) {
+                continue;
+            }
+            views.receive(at(2_000), id(from), message, &mut effects);
+            for side in
+                effects.into_iter().filter_map(|effect| if let Effect::Side(side) = effect { side } else { None })
+            {
+                let inside = side.members.iter().all(|member| first.contains(member.id));
+                assert!(inside && side.contains(id(1)) && side.number > last, "seed {seed}: {side:?}");
+                (last, stood) = (side.number, stood + 1);
+            }
+        }
+    }
+    assert!(stood > 100, "{stood}");
 }

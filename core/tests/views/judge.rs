@@ -17,6 +17,8 @@ struct Record {
     /// The clusters of the views that it knows, by number.
     chain: BTreeMap<u64, ClusterId>,
     on: BTreeSet<NodeId>,
+    /// The number of its last side view.
+    aside: u64,
     /// Peers that were told the current place on the current link.
     announced: BTreeSet<NodeId>,
     /// What peers said last on the current link.
@@ -85,6 +87,11 @@ impl Judge {
             }
             Effect::Settled { number } => self.settles(id, *number),
             Effect::Session { peer, on } => self.switches(id, *peer, *on),
+            Effect::Side(view) => self.stands_aside(id, view.as_deref()),
+            Effect::SideSession { peer, on } => {
+                let in_session = self.is_on(id, *peer);
+                check(!on || in_session, || format!("{id:?} has a side session with {peer:?} and no other"))
+            }
             Effect::Dissolve => Ok(()),
         }
     }
@@ -99,6 +106,16 @@ impl Judge {
         }
         let stray = record.on.iter().find(|peer| !record.heard.contains_key(peer));
         check(stray.is_none(), || format!("{id:?} has a session without a link: {stray:?}"))
+    }
+
+    /// Numbers of side views rise, and only members are in them.
+    fn stands_aside(&mut self, id: NodeId, view: Option<&View>) -> Verdict {
+        let record = self.records.entry(id).or_default();
+        let (Some(view), Some(place)) = (view, record.place) else { return Ok(()) };
+        let before = std::mem::replace(&mut record.aside, view.number);
+        let agreed = self.views.get(&place);
+        let inside = |agreed: &View| view.members.iter().all(|member| agreed.contains(member.id));
+        check(before < view.number && agreed.is_some_and(inside), || format!("{id:?} at {place:?} goes to {view:?}"))
     }
 
     /// A node may leave its view only if more than half of the members are dead.

@@ -212,6 +212,7 @@ impl World {
             && !node.leaving
             && node.views.view().is_some_and(|own| **own == *view)
             && node.views.settled() == view.number
+            && node.views.side().is_none()
             && points == node.core.then_some(POINTS)
             && peers.all(|peer| self.judge.is_on(id, *peer))
     }
@@ -330,7 +331,7 @@ impl World {
                 self.crash(id);
                 self.start(id.node, core);
             }
-            Effect::Settled { .. } | Effect::Session { .. } => {}
+            Effect::Settled { .. } | Effect::Session { .. } | Effect::Side(_) | Effect::SideSession { .. } => {}
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use appsockets_core::{cluster::view::NodeId, code::ErrorCode};
+use appsockets_core::{
+    cluster::view::{Member, NodeId, View},
+    code::ErrorCode,
+};
 use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
@@ -23,13 +26,9 @@ pub async fn show(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
     let cluster = cluster(&admin)?;
     let status = cluster.status();
     let view = status.view.as_ref().map(|view| {
-        let members = view.members.iter().map(|member| {
-            let NodeId { node, generation } = member.id;
-            json!({"node": node, "generation": generation, "points": member.points})
-        });
         json!({
             "number": view.number,
-            "members": members.collect::<Vec<_>>(),
+            "members": members(view),
             "installedMs": status.installed_unix_ms,
             "settledMs": status.settled_unix_ms,
         })
@@ -45,8 +44,17 @@ pub async fn show(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
         "revision": admin.shared().settings.current().revision.to_string(),
         "view": view,
         "settled": settled,
+        "sideView": status.side.as_ref().map(|side| json!({"members": members(side)})),
         "nodes": status.nodes.iter().map(node).collect::<Vec<_>>(),
     })))
+}
+
+fn members(view: &View) -> Vec<Value> {
+    let member = |member: &Member| {
+        let NodeId { node, generation } = member.id;
+        json!({"node": node, "generation": generation, "points": member.points})
+    };
+    view.members.iter().map(member).collect()
 }
 
 fn node(node: &NodeStatus) -> Value {

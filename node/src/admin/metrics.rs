@@ -107,6 +107,8 @@ fn cluster(cluster: &Cluster, text: &mut Text) {
     text.gauge("cluster_view", "The number of the view; 0 if there is none.", view.map_or(0, |view| view.number));
     text.gauge("cluster_settled_view", "The last view that all members have served.", status.settled);
     text.gauge("cluster_members", "Members of the view.", view.map_or(0, |view| view.members.len() as u64));
+    let side = status.side.as_ref().map_or(0, |side| side.members.len() as u64);
+    text.gauge("cluster_side_members", "Members of the side view, where no majority is in reach; else 0.", side);
     let points = view.and_then(|view| view.member(cluster.me)).map_or(0, |member| member.points);
     text.gauge("cluster_points", "This node's share of the ring.", u64::from(points));
     text.counter("cluster_views_total", "Views that this node has installed.", status.views_installed);

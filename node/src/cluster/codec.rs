@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 /// Rises whenever a type that travels changes.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// What came is no message of this protocol. The link that brought it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +60,10 @@ mod tests {
         channel::ChannelKey,
         cluster::{
             view::{ClusterId, Member, NodeId, View},
-            views::message::{Ballot, Message, Told, Vote},
+            views::{
+                message::{Ballot, Message, Told, Vote},
+                side::Said,
+            },
         },
         code::ErrorCode,
         serial::{Epoch, Serial},
@@ -93,6 +96,8 @@ mod tests {
             Message::Accept { ballot, view: view() },
             Message::Refused { number: 6, ballot, promised: ballot },
             Message::Settled { number: 1 << 40 },
+            Message::Side(Said { alone: true, follows: Some(ID), last: 3, stands: None }),
+            Message::Aside { number: 5, view: view() },
         ]
     }
 
@@ -107,12 +112,14 @@ mod tests {
                 presence: 1,
                 subscribers: 2,
                 members: Vec::new(),
+                astray: true,
             })),
             channel(Say::Relay(ToRelay::Published { counter: 7, outcome: Err(ErrorCode::TryAgain) })),
             channel(Say::Relay(ToRelay::Published { counter: 8, outcome: Ok(serial) })),
             channel(Say::Relay(ToRelay::Notice { notice: Notice::Occupancy(12), presence: 1 })),
         ];
-        bodies.map(|body| PeerMessage { view: 5, body }).to_vec()
+        let sides = [false, true, true, false, false];
+        bodies.into_iter().zip(sides).map(|(body, side)| PeerMessage { view: 5, side, body }).collect()
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub enum Control {
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     pub view: Option<Arc<View>>,
+    /// The side view at which this node stands, because it reaches no majority.
+    pub side: Option<Arc<View>>,
     /// The last view that all its members have served; 0 if none is.
     pub settled: u64,
     /// When this node began to look for others, in Unix milliseconds.

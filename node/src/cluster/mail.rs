@@ -27,6 +27,13 @@ pub enum ClusterMail {
         peer: NodeId,
         link: Option<(Arc<Outgoing>, u32)>,
     },
+    /// The side view at which this node stands, or none any more.
+    Side(Option<Arc<View>>),
+    /// Into how many shards the channels of a node are divided that stands there, too; none if it does no longer.
+    SideSession {
+        peer: NodeId,
+        shards: Option<u32>,
+    },
     Alive(Arc<BTreeSet<NodeId>>),
     Gone(NodeId),
     Settled(u64),

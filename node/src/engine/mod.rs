@@ -29,7 +29,7 @@ use appsockets_core::{
         event::{Event, Failure},
     },
     settings::compile::Compiled,
-    shard::{self, Shard, request::Listener},
+    shard::{self, request::Listener, sides::Sides},
     time::Now,
 };
 use slab::Slab;
@@ -52,7 +52,7 @@ pub struct Engine {
     listener: Listener,
     shared: Arc<Shared>,
     settings: Arc<Compiled>,
-    shard: Shard,
+    shard: Sides,
     fanout: Fanout,
     entries: Slab<Entry>,
     generations: u32,
@@ -84,7 +84,7 @@ impl Engine {
         let settings = shared.settings.current();
         let now = crate::edge::clock::now();
         let config = shared.shard_config(worker, random::number());
-        let mut shard = if shared.cluster.is_some() { Shard::new(config) } else { Shard::alone(now, config) };
+        let mut shard = if shared.cluster.is_some() { Sides::new(config) } else { Sides::alone(now, config) };
         // Without channels a hub's settings change nothing.
         settings.hubs.values().for_each(|hub| shard.set_hub(now, hub.clone(), &mut Vec::new()));
         Engine {

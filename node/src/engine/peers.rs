@@ -81,6 +81,10 @@ impl Engine {
                 self.peers.set(peer, link);
                 self.shard.session(now, peer, shards, effects);
             }
+            ClusterMail::Side(view) => self.shard.set_side(now, view, effects),
+            ClusterMail::SideSession { peer, shards } => {
+                self.shard.side_session(now, peer, shards.map(u64::from), effects);
+            }
             ClusterMail::Alive(alive) => self.shard.set_alive(now, alive.iter().copied(), effects),
             ClusterMail::Gone(node) => self.shard.gone(now, node, effects),
             ClusterMail::Settled(number) => self.shard.settled(number),

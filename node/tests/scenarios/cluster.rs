@@ -19,6 +19,10 @@ pub const SECRET: &str = "what nodes show each other";
 pub const HUBS: &str = "{kind: Hub, name: shop, spec: {defaultPublic: true, allowAnonymous: true, defaultRules: open}}
 ---
 {kind: ChannelRules, hub: shop, name: open, spec: {allowAnonymous: true, presence: true, occupancy: true}}
+---
+{kind: ChannelRules, hub: shop, name: plain, spec: {allowAnonymous: true, redundancy: 0}}
+---
+{kind: Namespace, hub: shop, name: plain, spec: {rules: plain}}
 ";
 
 /// Nodes of one cluster. Those that were stopped are none.
@@ -124,10 +128,10 @@ impl Nodes {
     }
 
     /// Channels of which each node owns one.
-    async fn one_of_each(&self) -> Vec<String> {
+    async fn one_of_each(&self, prefix: &str) -> Vec<String> {
         let mut channels = vec![None; self.running.len()];
         for number in 0.. {
-            let channel = format!("channel {number}");
+            let channel = format!("{prefix}channel {number}");
             let owner = self.owner_of(&channel).await;
             channels[owner].get_or_insert(channel);
             if channels.iter().all(Option::is_some) {
@@ -150,7 +154,7 @@ fn texts(events: &[(String, Value)]) -> Vec<String> {
 #[tokio::test]
 async fn what_is_published_at_one_node_is_heard_at_all() {
     let nodes = Nodes::start(3).await;
-    let channels = nodes.one_of_each().await;
+    let channels = nodes.one_of_each("").await;
     let names: Vec<&str> = channels.iter().map(String::as_str).collect();
     let mut clients = [nodes.connect(0).await, nodes.connect(1).await, nodes.connect(2).await];
     for client in &mut clients {
@@ -195,7 +199,7 @@ fn names_session(payload: &Value, id: &str) -> bool {
 #[tokio::test]
 async fn a_session_goes_on_at_another_node_when_its_own_is_killed() {
     let mut nodes = Nodes::start(3).await;
-    let channels = nodes.one_of_each().await;
+    let channels = nodes.one_of_each("").await;
     let names_of: Vec<&str> = channels.iter().map(String::as_str).collect();
     let mut watcher = nodes.connect(0).await;
     let mut lost = nodes.connect(2).await;
@@ -229,9 +233,39 @@ async fn a_session_goes_on_at_another_node_when_its_own_is_killed() {
 }
 
 #[tokio::test]
+async fn a_node_that_reaches_no_majority_goes_on_with_channels_that_have_no_copies() {
+    let mut nodes = Nodes::start(3).await;
+    let channels = nodes.one_of_each("plain:").await;
+    let names_of: Vec<&str> = channels.iter().map(String::as_str).collect();
+    let mut client = nodes.connect(0).await;
+    client.subscribe(&names_of).await;
+    // Killed, and not asked.
+    (nodes.running[1], nodes.running[2]) = (None, None);
+    for channel in &channels {
+        assert_eq!(client.publish(channel, "alone").await["success"], true, "{channel}");
+    }
+    let position = |event: &str, payload: &Value| event == "Position" && payload["channel"] == *channels[1];
+    assert_eq!(client.until_one(position).await["recovered"], false);
+    client.until_one(|_, payload| payload["channel"] == *channels[1] && payload["text"] == "alone").await;
+    let members = nodes.status(0).await["sideView"]["members"].clone();
+    assert_eq!((members[0]["node"].clone(), members.as_array().map(Vec::len)), (json!(1), Some(1)));
+    assert_eq!(nodes.figure(0, "cluster_side_members").await, 1);
+    for index in 1..3 {
+        nodes.running[index] = Some(nodes.run(index, SECRET).await);
+    }
+    nodes.all_serve().await;
+    eventually(async || nodes.status(0).await["sideView"] == Value::Null).await;
+    let mut other = nodes.connect(1).await;
+    for channel in &channels {
+        assert_eq!(other.publish(channel, "together").await["success"], true, "{channel}");
+        client.until_one(|_, payload| payload["channel"] == **channel && payload["text"] == "together").await;
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_stops_gives_its_channels_and_sessions_away() {
     let mut nodes = Nodes::start(3).await;
-    let channels = nodes.one_of_each().await;
+    let channels = nodes.one_of_each("").await;
     let names_of: Vec<&str> = channels.iter().map(String::as_str).collect();
     let mut watcher = nodes.connect(0).await;
     watcher.subscribe(&names_of).await;
@@ -435,7 +469,7 @@ async fn two_clusters_that_meet_become_one() {
 #[tokio::test]
 async fn a_client_that_only_listens_goes_on_at_another_node() {
     let mut nodes = Nodes::start(3).await;
-    let channels = nodes.one_of_each().await;
+    let channels = nodes.one_of_each("").await;
     let names_of: Vec<&str> = channels.iter().map(String::as_str).collect();
     let query = super::sse::channels(&names_of);
     let listen = async |address: SocketAddr, last_id: Option<&str>| {

@@ -33,6 +33,7 @@ impl Views {
             self.count(now, effects);
             self.propose(now, effects);
             if self.place() == before {
+                self.stir_side(now, effects);
                 self.next_ms = self.next_due_ms(now);
                 return;
             }
@@ -164,7 +165,7 @@ impl Views {
     }
 
     /// Whether the node takes part in deciding what follows this node's view.
-    fn may_vote(&self, id: NodeId) -> bool {
+    pub(super) fn may_vote(&self, id: NodeId) -> bool {
         match self.view() {
             Some(view) => view.contains(id),
             None if id == self.config.me => self.config.core,
@@ -173,7 +174,7 @@ impl Views {
     }
 
     /// More than half; or half, if nobody is left who could be part of another half.
-    fn is_quorum<'a>(&self, votes: impl IntoIterator<Item = &'a NodeId>) -> bool {
+    pub(super) fn is_quorum<'a>(&self, votes: impl IntoIterator<Item = &'a NodeId>) -> bool {
         let votes: BTreeSet<NodeId> = votes.into_iter().copied().collect();
         let Some(view) = self.view() else { return self.founders(&votes).len() >= self.founders_needed() };
         let members = view.members.iter().map(|member| member.id);
@@ -299,6 +300,7 @@ impl Views {
             self.surroundings.apart.next_ms(now.mono_ms, ms),
             self.surroundings.silent.next_ms(now.mono_ms, ms),
             self.founds_at_ms().filter(|at_ms| *at_ms > now.mono_ms),
+            self.side_due_ms(now),
         ];
         dues.into_iter().flatten().min()
     }

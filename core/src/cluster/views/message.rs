@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::view::{NodeId, View};
+use crate::cluster::{
+    view::{NodeId, View},
+    views::side::Said,
+};
 
 /// What [`super::Views`] is made with.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +112,13 @@ pub enum Message {
     Settled {
         number: u64,
     },
+    /// What the sender says of itself, where nodes reach no majority.
+    Side(Said),
+    /// Who belongs to the sender's side view of the view with that number.
+    Aside {
+        number: u64,
+        view: Arc<View>,
+    },
 }
 
 /// What is to be done, in this order.
@@ -130,6 +140,13 @@ pub enum Effect {
     },
     /// Whether the link to that peer is up and the peer stands at this node's view.
     Session {
+        peer: NodeId,
+        on: bool,
+    },
+    /// The side view at which this node stands from now on, besides its view; none: it stands at none any more.
+    Side(Option<Arc<View>>),
+    /// Whether that peer stands at this node's side view. It does so only in a session.
+    SideSession {
         peer: NodeId,
         on: bool,
     },

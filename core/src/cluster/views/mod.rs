@@ -11,6 +11,8 @@
 //! The first view is decided in the same way among core nodes that know none. They may be more than were expected, so
 //! two clusters can come to be; where they meet, the younger begins again. A cluster that has lost a majority for ever is
 //! founded anew by the nodes that are left together with others, and takes over what they have (`past.rs`).
+//!
+//! Nodes that reach no majority go on in side views, which nothing here depends on (`side.rs`).
 
 mod acceptor;
 mod deciding;
@@ -19,6 +21,7 @@ mod links;
 pub mod message;
 mod past;
 mod proposer;
+pub mod side;
 mod standing;
 mod surroundings;
 mod wanted;
@@ -34,6 +37,7 @@ use crate::{
             message::{Config, Effect, Known, Message, Told},
             past::no_view,
             proposer::Proposer,
+            side::Side,
             standing::{Standing, is_sound},
             surroundings::Surroundings,
         },
@@ -54,6 +58,7 @@ pub struct Views {
     surroundings: Surroundings,
     acceptor: Acceptor,
     proposer: Proposer,
+    side: Side,
     dissolved: bool,
     /// Since when there are enough nodes without a view for a founding.
     enough_since_ms: Option<u64>,
@@ -73,6 +78,7 @@ impl Views {
             surroundings: Surroundings::new(config.me),
             acceptor: Acceptor::default(),
             proposer: Proposer::default(),
+            side: Side::default(),
             dissolved: false,
             enough_since_ms: None,
             next_ms: Some(now.mono_ms),
@@ -110,6 +116,8 @@ impl Views {
             Message::Served { number } => self.peer_served(from, number, effects),
             Message::Settled { number } if self.is_with(from, number) => self.settle(number, effects),
             Message::Settled { .. } => {}
+            Message::Side(said) => self.side_said(from, said),
+            Message::Aside { number, view } => self.called_aside(from, number, view, effects),
             vote => self.vote(from, vote, effects),
         }
         self.stir(now, effects);

@@ -11,6 +11,7 @@ use crate::{
     session::{event::Member, request::Recover},
     shard::{
         cx::Cx,
+        delivery::Delivery,
         peer::{Resume, Say, ToRelay},
         request::Start,
     },
@@ -117,10 +118,12 @@ impl Channel {
             let missed = self.state.after(position);
             let same_presence = position.epoch == self.state.epoch && presence == self.state.presence_version;
             let known = if missed.is_none() { self.state.shared(position) } else { None };
+            let whole = if missed.is_none() && known.is_none() { self.from_the_beginning(cx) } else { None };
+            let current = self.state.current();
             let resume = Resume {
                 from: position,
                 missed,
-                current: self.state.current(),
+                current: Serial { sequence: if whole.is_some() { 0 } else { current.sequence }, ..current },
                 known,
                 members: self.members().filter(|_| !same_presence),
                 presence: self.state.presence_version,
@@ -128,7 +131,19 @@ impl Channel {
             };
             self.set_hears(node, true);
             cx.say(node, &self.key, Say::Relay(ToRelay::Resume(Box::new(resume))));
+            if let Some(messages) = whole.filter(|messages| !messages.is_empty()) {
+                let (key, epoch) = (self.key.clone(), current.epoch);
+                let delivery = Delivery { key, epoch, first: 1, messages };
+                cx.say(node, &self.key, Say::Relay(ToRelay::Deliver(Arc::new(delivery))));
+            }
         }
+    }
+
+    /// All that was ever published to a channel in a side view: what waited for it is numbered before anybody listens, and is
+    /// meant for all that come with the side view.
+    fn from_the_beginning(&self, cx: &Cx<'_>) -> Option<Vec<Arc<Message>>> {
+        cx.aside_of?;
+        self.state.after(Serial { sequence: 0, ..self.state.current() })
     }
 
     /// The messages of the turn are delivered by now, so a new subscriber begins after them.
@@ -211,7 +226,7 @@ impl Channel {
     }
 
     /// From the answer on a node hears all that follows, and what it was told counts as under way.
-    fn set_hears(&mut self, node: NodeId, hears: bool) {
+    pub(super) fn set_hears(&mut self, node: NodeId, hears: bool) {
         if let Some(listening) = self.listeners.iter_mut().find(|listening| listening.node == node) {
             listening.hears = hears;
         }

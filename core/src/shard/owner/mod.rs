@@ -26,7 +26,7 @@ use crate::{
             notice::Told,
             pipeline::Pipeline,
         },
-        peer::{Confirm, Entry, Say, ToOwner, ToRelay},
+        peer::{Confirm, Entry, Say, SentIn, ToOwner, ToRelay},
         state::{Keeping, State},
         streams::Voice,
     },
@@ -154,12 +154,15 @@ impl Channel {
         self.used_ms = cx.now.mono_ms;
         cx.came_of(from);
         match say {
-            ToOwner::Listen { position, presence, subscribers, members } => {
+            ToOwner::Listen { position, presence, subscribers, members, astray } => {
+                if astray {
+                    self.set_hears(from, false);
+                }
                 self.listen(from, position, presence, subscribers, members);
             }
             ToOwner::Publish { counter, after, oldest, repeated_since, what } => {
                 let place = crate::shard::senders::Place { sender: from, counter, after, oldest };
-                let uncertain = repeated_since.is_some_and(|view| view < self.state.known_since);
+                let uncertain = repeated_since.is_some_and(|sent| self.is_unknown(sent, cx));
                 self.publish(place, uncertain, what, cx);
             }
             ToOwner::Subscribe { number, recover, enters, subscribers } => {
@@ -172,6 +175,12 @@ impl Channel {
             ToOwner::ReadPresence { number } => self.read_presence(from, number, cx),
             ToOwner::Seen(serial) => self.seen(from, serial),
         }
+    }
+
+    /// Whether somebody may have accepted what was sent there, of whom nothing is known here. What is done in a side view is
+    /// never known in another.
+    fn is_unknown(&self, sent: SentIn, cx: &Cx<'_>) -> bool {
+        sent.side != cx.aside_of.is_some() || sent.view < self.state.known_since
     }
 
     /// What a copy says.

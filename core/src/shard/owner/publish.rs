@@ -113,7 +113,7 @@ impl Channel {
 
     fn check(&mut self, from: Repeat, publish: &Publish, cx: &Cx<'_>) -> Verdict {
         let rules = &self.rules;
-        let alone = cx.view.is_some_and(|view| view.members.len() == 1);
+        let alone = cx.aside_of.is_none() && cx.view.is_some_and(|view| view.members.len() == 1);
         let refusal = match publish {
             Publish { store: true, .. } if !rules.store => Some(ErrorCode::StoreNotAllowed),
             // Each node has a database of its own, and a page read at another node would lack the message.

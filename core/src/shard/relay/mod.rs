@@ -44,6 +44,9 @@ pub struct Relay {
     unseen: bool,
     /// The workers were told that the channel's state is not certain.
     told_uncertain: bool,
+    /// It has come from a shard with another owner, and this one has not yet told where the subscribers stand: what it
+    /// believes of that is no longer true, and what it tells builds on it.
+    astray: bool,
 }
 
 /// A worker that hears the channel, and for how many sessions.
@@ -95,13 +98,14 @@ impl Relay {
             presence: self.presence,
             subscribers: self.subscribers(),
             members: self.members.values().cloned().collect(),
+            astray: self.astray,
         };
         cx.say(owner, key, Say::Owner(say));
         self.ask_again(key, owner, cx);
     }
 
     fn ask_again(&mut self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
-        let mut says: Vec<_> = self.publishes.again(cx.view_number());
+        let mut says: Vec<_> = self.publishes.again(cx.sent_in());
         says.extend(self.asks.iter().map(|asked| (asked.number, asked.again(self.subscribers()))));
         says.sort_by_key(|(number, _)| *number);
         says.into_iter().for_each(|(_, say)| cx.say(owner, key, Say::Owner(say)));
@@ -122,6 +126,11 @@ impl Relay {
     pub fn abandon(&mut self, key: &ChannelKey, code: ErrorCode, cx: &mut Cx<'_>) {
         self.publishes.give_up(u64::MAX).into_iter().for_each(|publish| publish.refuse(key, code, cx));
         std::mem::take(&mut self.asks).into_iter().for_each(|asked| asked.refuse(key, code, cx));
+    }
+
+    /// It goes to a shard with another owner.
+    pub fn stray(&mut self) {
+        self.astray = self.position.is_some();
     }
 
     /// Presence is no longer told in this channel.

@@ -10,7 +10,7 @@ use crate::{
     session::record::Record,
     shard::{
         cx::Cx,
-        peer::{Say, SessionOp, Submission, ToOwner},
+        peer::{Say, SentIn, SessionOp, Submission, ToOwner},
         request::{Effect, Listener, Publish, Reply, Token},
     },
 };
@@ -29,8 +29,8 @@ pub struct Pending {
     what: Submission,
     /// What a `Take` has brought, before its outcome.
     taken: Option<Arc<Record>>,
-    /// The view in which it was first sent.
-    sent_in: Option<u64>,
+    /// Where it was first sent.
+    sent_in: Option<SentIn>,
     since_ms: u64,
 }
 
@@ -45,7 +45,7 @@ impl Publishes {
     }
 
     /// Everything unanswered, to be sent in this view.
-    pub fn again(&mut self, view: u64) -> Vec<(u64, ToOwner)> {
+    pub fn again(&mut self, view: SentIn) -> Vec<(u64, ToOwner)> {
         let oldest = self.0.front().map_or(0, |pending| pending.counter);
         let mut after = 0;
         let says = self.0.iter_mut().map(|pending| {
@@ -68,7 +68,7 @@ impl Pending {
         self.answer(key, Err(code), cx);
     }
 
-    fn say(&mut self, after: u64, oldest: u64, view: u64) -> ToOwner {
+    fn say(&mut self, after: u64, oldest: u64, view: SentIn) -> ToOwner {
         let repeated_since = self.sent_in;
         self.sent_in.get_or_insert(view);
         ToOwner::Publish { counter: self.counter, after, oldest, repeated_since, what: self.what.clone() }
@@ -111,7 +111,7 @@ impl Relay {
         }
         if let Some(owner) = cx.owner_to_tell(key) {
             let oldest = pending.front().map_or(counter, |first| first.counter);
-            cx.say(owner, key, Say::Owner(new.say(after, oldest, cx.view_number())));
+            cx.say(owner, key, Say::Owner(new.say(after, oldest, cx.sent_in())));
         }
         self.publishes.0.push_back(new);
     }

@@ -412,6 +412,14 @@ impl Driver {
                 let link = link.map(|link| (link.outgoing.clone(), link.shards));
                 self.workers.post_all(&ClusterMail::Session { peer, link });
             }
+            Effect::Side(view) => {
+                tracing::info!(?view, "a side view");
+                self.workers.post_all(&ClusterMail::Side(view));
+            }
+            Effect::SideSession { peer, on } => {
+                let shards = self.nodes.link(peer).filter(|_| on).map(|link| link.shards);
+                self.workers.post_all(&ClusterMail::SideSession { peer, shards });
+            }
             Effect::Dissolve => {
                 tracing::warn!("this node has met an older cluster, and joins that one as a new node");
                 self.dissolved = true;
@@ -535,6 +543,7 @@ impl Driver {
     fn show(&self, now: Now) {
         self.status.send_replace(Arc::new(Status {
             view: self.views.view().cloned(),
+            side: self.views.side().cloned(),
             settled: self.views.settled(),
             started_unix_ms: self.started.unix_ms,
             installed_unix_ms: self.installed_unix_ms,
