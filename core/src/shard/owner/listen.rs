@@ -118,7 +118,7 @@ impl Channel {
             let missed = self.state.after(position);
             let same_presence = position.epoch == self.state.epoch && presence == self.state.presence_version;
             let known = if missed.is_none() { self.state.shared(position) } else { None };
-            let whole = if missed.is_none() && known.is_none() { self.from_the_beginning(cx) } else { None };
+            let whole = if missed.is_none() && known.is_none() { self.whole_aside(cx) } else { None };
             let current = self.state.current();
             let resume = Resume {
                 from: position,
@@ -141,7 +141,7 @@ impl Channel {
 
     /// All that was ever published to a channel in a side view: what waited for it is numbered before anybody listens, and is
     /// meant for all that come with the side view.
-    fn from_the_beginning(&self, cx: &Cx<'_>) -> Option<Vec<Arc<Message>>> {
+    fn whole_aside(&self, cx: &Cx<'_>) -> Option<Vec<Arc<Message>>> {
         cx.aside_of?;
         self.state.after(Serial { sequence: 0, ..self.state.current() })
     }
