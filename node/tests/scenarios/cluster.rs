@@ -1,6 +1,6 @@
 //! Several nodes, each a process of its own, that share their channels.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     client::{Client, names, text},
     eventually,
-    process::Process,
+    process::{Process, free_addresses},
     restoring::restore,
     sse::Sse,
     web::Call,
@@ -140,11 +140,6 @@ impl Nodes {
         }
         channels.into_iter().flatten().collect()
     }
-}
-
-fn free_addresses(count: usize) -> Vec<SocketAddr> {
-    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
 }
 
 fn texts(events: &[(String, Value)]) -> Vec<String> {

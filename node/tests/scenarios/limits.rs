@@ -1,8 +1,9 @@
 //! What one session, or one tenant, may use.
 
 use serde_json::{Value, json};
+use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use super::{client::Client, eventually, server::Server};
+use super::{client::Client, eventually, in_time, server::Server};
 
 fn hub(limits: &str) -> String {
     format!("{{kind: Hub, name: shop, spec: {{defaultPublic: true, allowAnonymous: true, limits: {limits}}}}}")
@@ -100,7 +101,19 @@ async fn pages_of_history_are_read_one_after_the_other() {
 async fn a_node_that_is_full_says_so() {
     let server = Server::start_with(&hub("{}"), |config| config.connection.max = 1).await;
     let _one = server.connect("shop").await;
-    server.get("/hubs/shop/history?channel=a").answer().await.is_refusal(503, 149, "node_full");
+    // It is turned away before it has asked for anything.
+    let (mut other, mut answer) = (in_time(TcpStream::connect(server.address)).await.unwrap(), String::new());
+    in_time(other.read_to_string(&mut answer)).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with("HTTP/1.1 503 ") && head.contains(&format!("content-length: {}\r\n", body.len())),
+        "{head}"
+    );
+    let problem: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(
+        (&problem["code"], &problem["name"], &problem["retry"]),
+        (&json!(149), &json!("node_full"), &json!(true))
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What the operator hands over, from a port that only it can use.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use appsockets_proto::configuration::{
     Entry, Head, Held, Identity, PushRequest, ShedRequest, ShowRequest, configuration_client::ConfigurationClient,
@@ -10,7 +10,12 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use serde_json::{Value, json};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
 
-use super::{client::text, eventually, process::Process, web::Call};
+use super::{
+    client::text,
+    eventually,
+    process::{Process, free_addresses},
+    web::Call,
+};
 
 const TOKEN: &str = "a token for administrators";
 /// What nodes share, in files of these names.
@@ -174,7 +179,7 @@ impl Managed {
 }
 
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    free_addresses(1)[0]
 }
 
 fn hub(name: &str) -> Value {

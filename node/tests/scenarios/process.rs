@@ -1,8 +1,9 @@
 //! A node as a process of its own, for what only a process can show.
 
 use std::{
+    hash::{BuildHasher, Hasher, RandomState},
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
 };
@@ -13,6 +14,17 @@ use super::{
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_appsockets-node");
+
+/// Addresses of this machine that nobody has, for processes that bind them a moment later. The kernel gives none of them to
+/// somebody who asks for any, as it would to one who connects.
+pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    let mut listeners = Vec::new();
+    while listeners.len() < count {
+        let port = 10_000 + RandomState::new().build_hasher().finish() % 20_000;
+        listeners.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port as u16)));
+    }
+    listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
+}
 
 /// A running node. Killed when dropped.
 pub struct Process {
