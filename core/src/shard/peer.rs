@@ -69,8 +69,9 @@ pub enum ToOwner {
         presence: u64,
         subscribers: u64,
         members: Vec<(Member, u32)>,
-        /// Another owner has told where the subscribers stand since this one did, if it ever did.
-        astray: bool,
+        /// Greater than before if another owner has told where the subscribers stand since this one did; 0 if none has, or
+        /// this one has told it since.
+        astray: u64,
     },
     Publish {
         /// Rises with each publish of the node.

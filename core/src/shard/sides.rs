@@ -300,8 +300,8 @@ impl Shard {
 
     /// Takes over what was released elsewhere, and tells the owner all of it.
     fn adopt(&mut self, now: Now, key: &ChannelKey, mut relay: Box<Relay>, effects: &mut Vec<Effect>) {
-        relay.stray();
         self.with(now, key, effects, |slot, cx| {
+            relay.stray(cx.next_request());
             debug_assert!(slot.relay.is_none(), "a relay is in one of the two shards");
             if let Some(owner) = cx.owner_to_tell(key) {
                 relay.say_anew(key, owner, cx);

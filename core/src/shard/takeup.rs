@@ -260,7 +260,7 @@ impl Shard {
     }
 
     fn take_up_own(&mut self, now: Now, key: &ChannelKey, effects: &mut Vec<Effect>) {
-        let epoch = self.next_epoch();
+        let (epoch, number, copied) = (self.next_epoch(), self.view_number(), self.rules(key).redundancy > 0);
         let Some(Role::Waiting(waiting)) = self.slots.get_mut(key).map(|slot| &mut slot.role) else { return };
         let Some(Kept { mut state, sealed, .. }) = waiting.own.take().map(|kept| *kept) else { return };
         let heir = sealed.map(|sealed| last_heir(self.config.me(), sealed.to, state.current(), &waiting.haves));
@@ -268,6 +268,10 @@ impl Shard {
         // Only who it was sealed for could have gone on in the same epoch, and a member has said what it has.
         if !heir.is_some_and(member) {
             state.fork(epoch);
+            // Without copies, whoever went on may have accepted what nobody here knows of.
+            if !copied || state.redundancy == 0 {
+                state.known_since = number;
+            }
             self.moves.taken_up += 1;
         }
         self.take_up(now, key, Some(state), None, effects);

@@ -55,12 +55,20 @@ fn clients_get_what_they_may_rely_on() {
 }
 
 /// Seeds that found something, with what they found.
-const FOUND: [(u64, &str); 3] = [
+const FOUND: [(u64, &str); 5] = [
     (
         5_014_807,
         "the judge took a leave for false that was said before the connection broke, since it came over a slow link",
     ),
     (14_886, "the judge forgot what a node had confirmed once that had begun a later epoch that came to nothing"),
+    (
+        30_001_723,
+        "a node that said twice that it had been in a side view was answered twice, and passed over the second answer",
+    ),
+    (
+        30_009_703,
+        "a repeat was taken where an old state was gone on with, though another owner without copies had taken it too",
+    ),
     (100_828, "two nodes that had just begun founded a cluster before they heard of the one that was left of theirs"),
 ];
 

@@ -43,8 +43,10 @@ impl Channel {
         presence: u64,
         subscribers: u64,
         members: Vec<(Member, u32)>,
+        astray: u64,
     ) {
         self.set_subscribers(from, subscribers);
+        self.note_astray(from, astray);
         if self.rules.presence {
             self.state.members.get_or_insert_default().replace(from, members);
         }
@@ -60,6 +62,15 @@ impl Channel {
         }
         if let Some(position) = position.filter(|_| !hears) {
             self.resuming.push(Resuming { node: from, position, presence });
+        }
+    }
+
+    /// What this owner believes of where the node's subscribers stand may be wrong: it is to be told anew, once.
+    fn note_astray(&mut self, node: NodeId, astray: u64) {
+        if let Some(listening) = self.listeners.iter_mut().find(|listening| listening.node == node)
+            && listening.astray < astray
+        {
+            (listening.hears, listening.astray) = (false, astray);
         }
     }
 
@@ -220,13 +231,14 @@ impl Channel {
             None if subscribers == 0 => {}
             None => {
                 let seen = self.state.sequence;
-                self.listeners.push(Listening { node, subscribers, says: true, hears: false, lost: false, seen });
+                let (says, hears, lost, astray) = (true, false, false, 0);
+                self.listeners.push(Listening { node, subscribers, says, hears, lost, seen, astray });
             }
         }
     }
 
     /// From the answer on a node hears all that follows, and what it was told counts as under way.
-    pub(super) fn set_hears(&mut self, node: NodeId, hears: bool) {
+    fn set_hears(&mut self, node: NodeId, hears: bool) {
         if let Some(listening) = self.listeners.iter_mut().find(|listening| listening.node == node) {
             listening.hears = hears;
         }

@@ -45,8 +45,9 @@ pub struct Relay {
     /// The workers were told that the channel's state is not certain.
     told_uncertain: bool,
     /// It has come from a shard with another owner, and this one has not yet told where the subscribers stand: what it
-    /// believes of that is no longer true, and what it tells builds on it.
-    astray: bool,
+    /// believes of that is no longer true, and what it tells builds on it. Numbered, because it may be said again while the
+    /// answer is under way; 0: it is not so.
+    astray: u64,
 }
 
 /// A worker that hears the channel, and for how many sessions.
@@ -129,8 +130,8 @@ impl Relay {
     }
 
     /// It goes to a shard with another owner.
-    pub fn stray(&mut self) {
-        self.astray = self.position.is_some();
+    pub fn stray(&mut self, number: u64) {
+        self.astray = if self.position.is_some() { number } else { 0 };
     }
 
     /// Presence is no longer told in this channel.
