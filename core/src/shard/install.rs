@@ -410,8 +410,7 @@ mod tests {
         assert!(keys.len() > 1_000 && shard.len() == keys.len() && shard.touched.is_empty());
         let mut effects = Vec::new();
         shard.session(NOW, OTHER, Some(1), &mut effects);
-        let listen =
-            ToOwner::Listen { position: None, presence: 0, subscribers: 1, members: Vec::new(), astray: false };
+        let listen = ToOwner::Listen { position: None, presence: 0, subscribers: 1, members: Vec::new(), astray: 0 };
         let heard = Body::Channel { key: keys[0].clone(), say: Say::Owner(listen) };
         let with = vec![Opening { number: 1, ..Opening::default() }];
         let all = |say| Body::All { from: Part { index: 0, count: 1 }, say };

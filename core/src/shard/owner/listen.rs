@@ -32,19 +32,23 @@ pub struct Waiting {
 pub struct Resuming {
     pub node: NodeId,
     position: Serial,
+    astray: u64,
     presence: u64,
 }
 
+/// What a node says that it has heard of the channel, as in [`crate::shard::peer::ToOwner::Listen`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heard {
+    pub position: Option<Serial>,
+    pub astray: u64,
+    pub presence: u64,
+}
+
 impl Channel {
-    pub(super) fn listen(
-        &mut self,
-        from: NodeId,
-        position: Option<Serial>,
-        presence: u64,
-        subscribers: u64,
-        members: Vec<(Member, u32)>,
-    ) {
+    pub(super) fn listen(&mut self, from: NodeId, heard: Heard, subscribers: u64, members: Vec<(Member, u32)>) {
+        let Heard { position, astray, presence } = heard;
         self.set_subscribers(from, subscribers);
+        self.note_astray(from, astray);
         if self.rules.presence {
             self.state.members.get_or_insert_default().replace(from, members);
         }
@@ -59,7 +63,7 @@ impl Channel {
             }
         }
         if let Some(position) = position.filter(|_| !hears) {
-            self.resuming.push(Resuming { node: from, position, presence });
+            self.resuming.push(Resuming { node: from, position, astray, presence });
         }
     }
 
@@ -114,7 +118,7 @@ impl Channel {
 
     /// Answers those that go on, from where they stand. All that this turn brought is delivered to the others by now.
     pub(super) fn answer_resuming(&mut self, cx: &mut Cx<'_>) {
-        for Resuming { node, position, presence } in std::mem::take(&mut self.resuming) {
+        for Resuming { node, position, astray, presence } in std::mem::take(&mut self.resuming) {
             let missed = self.state.after(position);
             let same_presence = position.epoch == self.state.epoch && presence == self.state.presence_version;
             let known = if missed.is_none() { self.state.shared(position) } else { None };
@@ -122,6 +126,7 @@ impl Channel {
             let current = self.state.current();
             let resume = Resume {
                 from: position,
+                astray,
                 missed,
                 current: Serial { sequence: if whole.is_some() { 0 } else { current.sequence }, ..current },
                 known,
@@ -220,13 +225,23 @@ impl Channel {
             None if subscribers == 0 => {}
             None => {
                 let seen = self.state.sequence;
-                self.listeners.push(Listening { node, subscribers, says: true, hears: false, lost: false, seen });
+                let (says, hears, lost, astray) = (true, false, false, 0);
+                self.listeners.push(Listening { node, subscribers, says, hears, lost, seen, astray });
             }
         }
     }
 
+    /// The node was told by another where it stands, so it does not go on from what it heard here. It may say so again before
+    /// it has the answer, and hears what follows that from then on.
+    fn note_astray(&mut self, node: NodeId, astray: u64) {
+        let listening = self.listeners.iter_mut().find(|listening| listening.node == node);
+        if let Some(listening) = listening.filter(|listening| listening.astray < astray) {
+            (listening.hears, listening.astray) = (false, astray);
+        }
+    }
+
     /// From the answer on a node hears all that follows, and what it was told counts as under way.
-    pub(super) fn set_hears(&mut self, node: NodeId, hears: bool) {
+    fn set_hears(&mut self, node: NodeId, hears: bool) {
         if let Some(listening) = self.listeners.iter_mut().find(|listening| listening.node == node) {
             listening.hears = hears;
         }

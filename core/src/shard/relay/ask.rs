@@ -114,7 +114,7 @@ impl Relay {
             self.members.remove(&session_id);
         }
         if self.workers.is_empty() {
-            (self.position, self.presence, self.astray) = (None, 0, false);
+            (self.position, self.presence, self.astray) = (None, 0, 0);
             self.emptied = cx.counters.requests;
         }
         if let Some(owner) = cx.owner_to_tell(key) {

@@ -57,7 +57,7 @@ impl Relay {
     }
 
     fn notice(&mut self, key: &ChannelKey, notice: Notice, presence: u64, cx: &mut Cx<'_>) {
-        if self.position.is_some() && !self.astray {
+        if self.position.is_some() && self.astray == 0 {
             self.presence = presence;
             self.tell(cx, |to| Effect::Notify { to, key: key.clone(), notice: notice.clone() });
         }
@@ -85,11 +85,11 @@ impl Relay {
     }
 
     fn resume(&mut self, key: &ChannelKey, resume: Resume, cx: &mut Cx<'_>) {
-        let Resume { from, missed, current, known, members, presence, occupancy } = resume;
-        if self.position != Some(from) {
+        let Resume { from, astray, missed, current, known, members, presence, occupancy } = resume;
+        if self.position != Some(from) || self.astray != astray {
             return;
         }
-        (self.presence, self.told_uncertain, self.astray) = (presence, false, false);
+        (self.presence, self.told_uncertain, self.astray) = (presence, false, 0);
         match missed {
             Some(missed) => self.catch_up(key, &missed, current, cx),
             None => self.reposition(key, current, false, known, cx),

@@ -44,9 +44,9 @@ pub struct Relay {
     unseen: bool,
     /// The workers were told that the channel's state is not certain.
     told_uncertain: bool,
-    /// It has come from a shard with another owner, and this one has not yet told where the subscribers stand: what it
+    /// Not 0: it has come from a shard with another owner, and this one has not yet told where the subscribers stand. What it
     /// believes of that is no longer true, and what it tells builds on it.
-    astray: bool,
+    astray: u64,
 }
 
 /// A worker that hears the channel, and for how many sessions.
@@ -128,9 +128,9 @@ impl Relay {
         std::mem::take(&mut self.asks).into_iter().for_each(|asked| asked.refuse(key, code, cx));
     }
 
-    /// It goes to a shard with another owner.
-    pub fn stray(&mut self) {
-        self.astray = self.position.is_some();
+    /// It has come to a shard with another owner.
+    pub fn stray(&mut self, cx: &mut Cx<'_>) {
+        self.astray = self.position.map_or(0, |_| cx.next_request());
     }
 
     /// Presence is no longer told in this channel.
