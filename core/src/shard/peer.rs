@@ -69,8 +69,7 @@ pub enum ToOwner {
         presence: u64,
         subscribers: u64,
         members: Vec<(Member, u32)>,
-        /// Greater than before if another owner has told where the subscribers stand since this one did; 0 if none has, or
-        /// this one has told it since.
+        /// Not 0: another owner has told where the subscribers stand since this one did, if it ever did. It rises each time.
         astray: u64,
     },
     Publish {
@@ -171,6 +170,8 @@ pub enum ToRelay {
 pub struct Resume {
     /// What the node said it has.
     pub from: Serial,
+    /// As it said with that.
+    pub astray: u64,
     /// What it lacks, if nothing is missing.
     pub missed: Option<Vec<Arc<Message>>>,
     /// Where the channel stands.

@@ -301,7 +301,7 @@ impl Shard {
     /// Takes over what was released elsewhere, and tells the owner all of it.
     fn adopt(&mut self, now: Now, key: &ChannelKey, mut relay: Box<Relay>, effects: &mut Vec<Effect>) {
         self.with(now, key, effects, |slot, cx| {
-            relay.stray(cx.next_request());
+            relay.stray(cx);
             debug_assert!(slot.relay.is_none(), "a relay is in one of the two shards");
             if let Some(owner) = cx.owner_to_tell(key) {
                 relay.say_anew(key, owner, cx);
@@ -322,6 +322,8 @@ mod tests {
         code::ErrorCode,
         fanout::Subscriber,
         message::{Form, Payload},
+        serial::{Epoch, Serial},
+        session::event,
         settings::{
             hub::{Hub, Rules},
             resource::HubSpec,
@@ -329,7 +331,8 @@ mod tests {
         shard::{
             Config,
             history::HistoryBounds,
-            request::{Ask, Effect, Listener, Publish, Reply, Request, Token},
+            peer::{Body, Opening, Part, PeerMessage, Resume, Say, SayAll, ToOwner, ToRelay},
+            request::{Ask, Effect, Listener, Publish, Reply, Request, Start, Subscribe, Token},
         },
         time::Now,
     };
@@ -337,6 +340,7 @@ mod tests {
     const NOW: Now = Now { mono_ms: 5, unix_ms: 5 };
     const ME: NodeId = NodeId { node: 1, generation: 1 };
     const OTHER: NodeId = NodeId { node: 2, generation: 1 };
+    const THIRD: NodeId = NodeId { node: 3, generation: 1 };
     const CONFIG: Config = Config {
         node: ME.node,
         generation: ME.generation,
@@ -426,5 +430,71 @@ mod tests {
         let mut effects = Vec::new();
         sides.set_hub(NOW, hub(0), &mut effects);
         assert_eq!(answers(&mut sides, effects), [(1, Ok(1))]);
+    }
+
+    /// What the owner of the agreed view says.
+    fn hear(sides: &mut Sides, body: Body) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        sides.receive(NOW, OTHER, PeerMessage { view: 3, side: false, body }, &mut effects);
+        sides.end_turn(NOW, &mut effects);
+        effects
+    }
+
+    /// What the owner of the agreed view is told of where the subscribers stand, and how often they went astray.
+    fn listens(effects: &[Effect]) -> Option<(Serial, u64)> {
+        let listen = |effect: &Effect| {
+            let Effect::Send { message: PeerMessage { side: false, body, .. }, .. } = effect else { return None };
+            let Body::Channel { say: Say::Owner(ToOwner::Listen { position, astray, .. }), .. } = body else {
+                return None;
+            };
+            Some(((*position)?, *astray))
+        };
+        effects.iter().find_map(listen)
+    }
+
+    #[test]
+    fn an_answer_to_what_was_said_before_another_side_view_is_none() {
+        let (mut sides, key) = alone();
+        sides.session(NOW, OTHER, Some(1), &mut Vec::new());
+        let begin = SayAll::Begin { with: vec![Opening { number: 1, ..Opening::default() }] };
+        hear(&mut sides, Body::All { from: Part { index: 0, count: 1 }, say: begin });
+        let token = Token { subscriber: Subscriber { slot: 0, generation: 0 }, number: 1 };
+        let member = event::Member { session_id: "s".into(), identity: None, since_ms: 1 };
+        let ask = Ask::Subscribe(Subscribe { token, member, attachment: 1, recover: None });
+        let from = Listener { node: ME.node, worker: 0 };
+        sides.handle(NOW, Request { from, key: key.clone(), ask }, &mut Vec::new());
+        let epoch = Epoch { view: 3, node: OTHER.node, generation: 1, counter: 0 };
+        let current = Serial { epoch, sequence: 4 };
+        let start = Start {
+            position: current,
+            recovered: None,
+            known: None,
+            missed: Vec::new(),
+            current,
+            retained: None,
+            members: None,
+            occupancy: None,
+        };
+        let say = |say| Body::Channel { key: key.clone(), say: Say::Relay(say) };
+        let subscribed = ToRelay::Subscribed { number: 1, outcome: Ok(Box::new(start)), presence: 0 };
+        hear(&mut sides, say(subscribed));
+        // It comes back from two side views; nobody answers in the second, so it stands where it stood.
+        let goes_and_comes = |sides: &mut Sides, number, member| {
+            let mut effects = Vec::new();
+            sides.set_side(NOW, Some(view(number, &[member])), &mut effects);
+            sides.end_turn(NOW, &mut effects);
+            effects.clear();
+            sides.set_side(NOW, None, &mut effects);
+            listens(&effects).expect("the owner is told")
+        };
+        let (first, second) = (goes_and_comes(&mut sides, 1, ME), goes_and_comes(&mut sides, 2, THIRD));
+        assert!(first.0 == second.0 && 0 < first.1 && first.1 < second.1);
+        let resume = |(from, astray)| {
+            let (missed, known, members, occupancy) = (None, None, None, None);
+            ToRelay::Resume(Box::new(Resume { from, astray, missed, current, known, members, presence: 0, occupancy }))
+        };
+        let moved = |effect: &Effect| matches!(effect, Effect::Reposition { position, .. } if *position == current);
+        assert!(!hear(&mut sides, say(resume(first))).iter().any(moved));
+        assert!(hear(&mut sides, say(resume(second))).iter().any(moved));
     }
 }

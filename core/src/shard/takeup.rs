@@ -391,3 +391,32 @@ impl Shard {
         Epoch { view: self.aside_of.unwrap_or(self.view_number()), node, generation, counter }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Have, NodeId, Serial, last_heir};
+    use crate::serial::Epoch;
+
+    fn id(node: u64) -> NodeId {
+        NodeId { node, generation: 1 }
+    }
+
+    #[test]
+    fn the_last_heir_is_found_by_seals_of_as_much() {
+        let epoch = Epoch { view: 4, node: 2, generation: 1, counter: 2 };
+        let serial = Serial { epoch, sequence: 4 };
+        let have = |node, sequence, heir: Option<u64>| {
+            let serial = Serial { sequence, ..serial };
+            Have { node: id(node), serial, sealed_for: heir.map(id) }
+        };
+        let heir = |haves: &[Have]| last_heir(id(2), id(1), serial, haves).node;
+        assert_eq!(heir(&[]), 1);
+        assert_eq!(heir(&[have(3, 4, Some(5)), have(1, 4, None)]), 1);
+        assert_eq!(heir(&[have(1, 3, Some(0))]), 1);
+        assert_eq!(heir(&[have(1, 4, Some(0))]), 0);
+        assert_eq!(heir(&[have(3, 4, Some(0)), have(1, 4, Some(3))]), 0);
+        // Who asks would know if it had passed it on.
+        assert_eq!(heir(&[have(2, 4, Some(5)), have(1, 4, Some(2))]), 2);
+        assert!([1, 3].contains(&heir(&[have(1, 4, Some(3)), have(3, 4, Some(1))])));
+    }
+}

@@ -65,11 +65,11 @@ impl Plan {
             mode: Mode::OneAtATime,
             nodes: match aim {
                 Aim::Stale => 7,
-                Aim::Split => 2 + seed % 4,
+                Aim::Split => 2 + seed % 6,
                 _ => 5,
             },
             edges: chance.below(2).max(u64::from(aim == Aim::LostAnswer)),
-            workers: if aim == Aim::Split { 1 + seed / 4 % 2 } else { 1 },
+            workers: if aim == Aim::Split { 1 + seed / 6 % 2 } else { 1 },
             clients: chance.between(4, 7) as usize,
             channels: chance.between(1, 3) as usize + usize::from(aim == Aim::Split),
             redundancy: match aim {

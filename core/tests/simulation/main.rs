@@ -89,7 +89,7 @@ fn each_repeat_of_a_node_is_doubted_when_the_owner_is_lost() {
 /// It found that a relay that comes back from a side view took notices of an owner that did not know what it had heard there.
 #[test]
 fn an_owner_is_believed_once_it_knows_what_was_heard_in_a_side_view() {
-    run::run(&Plan::aimed(aimed::Aim::Split, 34), false).expect("nobody leaves whom nobody has seen");
+    run::run(&Plan::aimed(aimed::Aim::Split, 33), false).expect("nobody leaves whom nobody has seen");
 }
 
 /// It found that of two seals of equal numbers the earlier was believed, whose heir had passed the channel on.

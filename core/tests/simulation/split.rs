@@ -61,6 +61,9 @@ impl World {
             self.count("links broken");
             self.net.break_link(self.now_ms, a, b, &mut self.chance);
         }
+        if lasts && self.round.split.rough && self.chance.per_mille(12) {
+            self.regroup();
+        }
         for client in &self.clients {
             let copied = client.runs.iter().filter(|(channel, _)| self.plan.copies(channel) > 0);
             if let Some((channel, run)) = copied.into_iter().find(|(_, run)| is_side(run.position.epoch)) {
@@ -78,25 +81,7 @@ impl World {
         if !all_linked || !self.restart_ms.is_empty() || !self.is_settled() {
             return;
         }
-        let core: Vec<u64> = living.iter().map(|id| id.node).filter(|node| *node < self.plan.nodes).collect();
-        let count = self.chance.between(2, core.len().max(2) as u64);
-        let mut groups: BTreeMap<u64, u64> = BTreeMap::new();
-        for _ in 0..32 {
-            groups = core.iter().map(|node| (*node, self.chance.below(count))).collect();
-            let size = |group: u64| groups.values().filter(|other| **other == group).count();
-            if (0..count).all(|group| 2 * size(group) <= core.len()) {
-                break;
-            }
-            groups.clear();
-        }
-        if groups.is_empty() {
-            return;
-        }
-        // Edge nodes own nothing, so one by itself serves nothing.
-        let with: Vec<u64> = groups.values().copied().collect();
-        for edge in self.plan.nodes..self.plan.nodes + self.plan.edges {
-            groups.extend(self.chance.pick(&with).map(|group| (edge, group)));
-        }
+        let Some(groups) = self.divide() else { return };
         self.cut_between(&groups);
         self.count("cuts without a majority");
         self.round.began_ms = self.now_ms;
@@ -108,6 +93,40 @@ impl World {
                 self.cut_within();
             }
         }
+    }
+
+    /// Groups without a majority; none if chance finds none.
+    fn divide(&mut self) -> Option<BTreeMap<u64, u64>> {
+        let core: Vec<u64> = (0..self.plan.nodes).collect();
+        let count = self.chance.between(2, core.len().max(2) as u64);
+        let mut groups: BTreeMap<u64, u64> = BTreeMap::new();
+        for _ in 0..32 {
+            groups = core.iter().map(|node| (*node, self.chance.below(count))).collect();
+            let size = |group: u64| groups.values().filter(|other| **other == group).count();
+            if (0..count).all(|group| 2 * size(group) <= core.len()) {
+                break;
+            }
+            groups.clear();
+        }
+        if groups.is_empty() {
+            return None;
+        }
+        // Edge nodes own nothing, so one by itself serves nothing.
+        let with: Vec<u64> = groups.values().copied().collect();
+        for edge in self.plan.nodes..self.plan.nodes + self.plan.edges {
+            groups.extend(self.chance.pick(&with).map(|group| (edge, group)));
+        }
+        Some(groups)
+    }
+
+    /// The nodes are divided in another way, and who comes together does so one link after the other.
+    fn regroup(&mut self) {
+        let Some(groups) = self.divide() else { return };
+        self.net.cuts.clear();
+        self.cut_since.clear();
+        self.cut_between(&groups);
+        self.count("groups divided anew");
+        self.round.split.groups = groups;
     }
 
     /// Some don't reach each other, though both reach a third.

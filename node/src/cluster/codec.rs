@@ -112,7 +112,7 @@ mod tests {
                 presence: 1,
                 subscribers: 2,
                 members: Vec::new(),
-                astray: true,
+                astray: 300,
             })),
             channel(Say::Relay(ToRelay::Published { counter: 7, outcome: Err(ErrorCode::TryAgain) })),
             channel(Say::Relay(ToRelay::Published { counter: 8, outcome: Ok(serial) })),

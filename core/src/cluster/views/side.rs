@@ -76,7 +76,7 @@ impl Views {
         }
         self.note_lacking(now);
         self.side.said.follows = self.leader(now);
-        if self.side.said.follows == Some(self.config.me) && !self.side_is_early() {
+        if self.side.said.follows == Some(self.config.me) && !self.side_is_early(now) {
             self.lead(now, effects);
         }
         self.say_side(effects);
@@ -85,10 +85,10 @@ impl Views {
 
     pub(super) fn side_due_ms(&self, now: Now) -> Option<u64> {
         let Side { alone_since_ms, lacks_since_ms, .. } = &self.side;
-        let dues = [*alone_since_ms, *lacks_since_ms].into_iter().flatten();
-        dues.map(|since_ms| since_ms.saturating_add(self.config.unreachable_ms))
-            .filter(|at_ms| *at_ms > now.mono_ms)
-            .min()
+        let ms = self.config.unreachable_ms;
+        let due = |since_ms: Option<u64>, times: u64| Some(since_ms?.saturating_add(times.saturating_mul(ms)));
+        let dues = [due(*alone_since_ms, 1), due(*alone_since_ms, 2), due(*lacks_since_ms, 1)];
+        dues.into_iter().flatten().filter(|at_ms| *at_ms > now.mono_ms).min()
     }
 
     pub(super) fn side_said(&mut self, from: NodeId, said: Said) {
@@ -194,12 +194,12 @@ impl Views {
         leaders.chain(Some(me).filter(|me| self.may_vote(*me))).min()
     }
 
-    /// Whether a linked member has not said yet whether it is alone, or will follow this node when it hears of it.
-    fn side_is_early(&self) -> bool {
-        let settled = |peer: &Peer| {
-            peer.said.is_some_and(|said| said.alone && said.follows.is_none_or(|other| other <= self.config.me))
-        };
-        self.voters_aside().any(|(_, peer)| !settled(peer))
+    /// Whether a linked member has not said yet whether it is alone, or will follow this node when it hears of it. One that
+    /// follows nobody sees somebody who is not alone, or not yet; so that is waited for only as long again.
+    fn side_is_early(&self, now: Now) -> bool {
+        let waited = self.is_over(self.side.alone_since_ms.map(|since_ms| since_ms + self.config.unreachable_ms), now);
+        let knows = |said: Said| said.alone && said.follows.map_or(waited, |other| other <= self.config.me);
+        self.voters_aside().any(|(_, peer)| !peer.said.is_some_and(knows))
     }
 
     /// Calls those that follow this node to a side view, and to another when they are no longer the same.

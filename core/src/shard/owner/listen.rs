@@ -32,19 +32,21 @@ pub struct Waiting {
 pub struct Resuming {
     pub node: NodeId,
     position: Serial,
+    astray: u64,
     presence: u64,
 }
 
+/// What a node says that it has heard of the channel, as in [`crate::shard::peer::ToOwner::Listen`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heard {
+    pub position: Option<Serial>,
+    pub astray: u64,
+    pub presence: u64,
+}
+
 impl Channel {
-    pub(super) fn listen(
-        &mut self,
-        from: NodeId,
-        position: Option<Serial>,
-        presence: u64,
-        subscribers: u64,
-        members: Vec<(Member, u32)>,
-        astray: u64,
-    ) {
+    pub(super) fn listen(&mut self, from: NodeId, heard: Heard, subscribers: u64, members: Vec<(Member, u32)>) {
+        let Heard { position, astray, presence } = heard;
         self.set_subscribers(from, subscribers);
         self.note_astray(from, astray);
         if self.rules.presence {
@@ -61,16 +63,7 @@ impl Channel {
             }
         }
         if let Some(position) = position.filter(|_| !hears) {
-            self.resuming.push(Resuming { node: from, position, presence });
-        }
-    }
-
-    /// What this owner believes of where the node's subscribers stand may be wrong: it is to be told anew, once.
-    fn note_astray(&mut self, node: NodeId, astray: u64) {
-        if let Some(listening) = self.listeners.iter_mut().find(|listening| listening.node == node)
-            && listening.astray < astray
-        {
-            (listening.hears, listening.astray) = (false, astray);
+            self.resuming.push(Resuming { node: from, position, astray, presence });
         }
     }
 
@@ -125,7 +118,7 @@ impl Channel {
 
     /// Answers those that go on, from where they stand. All that this turn brought is delivered to the others by now.
     pub(super) fn answer_resuming(&mut self, cx: &mut Cx<'_>) {
-        for Resuming { node, position, presence } in std::mem::take(&mut self.resuming) {
+        for Resuming { node, position, astray, presence } in std::mem::take(&mut self.resuming) {
             let missed = self.state.after(position);
             let same_presence = position.epoch == self.state.epoch && presence == self.state.presence_version;
             let known = if missed.is_none() { self.state.shared(position) } else { None };
@@ -133,6 +126,7 @@ impl Channel {
             let current = self.state.current();
             let resume = Resume {
                 from: position,
+                astray,
                 missed,
                 current: Serial { sequence: if whole.is_some() { 0 } else { current.sequence }, ..current },
                 known,
@@ -234,6 +228,15 @@ impl Channel {
                 let (says, hears, lost, astray) = (true, false, false, 0);
                 self.listeners.push(Listening { node, subscribers, says, hears, lost, seen, astray });
             }
+        }
+    }
+
+    /// The node was told by another where it stands, so it does not go on from what it heard here. It may say so again before
+    /// it has the answer, and hears what follows that from then on.
+    fn note_astray(&mut self, node: NodeId, astray: u64) {
+        let listening = self.listeners.iter_mut().find(|listening| listening.node == node);
+        if let Some(listening) = listening.filter(|listening| listening.astray < astray) {
+            (listening.hears, listening.astray) = (false, astray);
         }
     }
 

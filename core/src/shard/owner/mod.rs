@@ -22,7 +22,7 @@ use crate::{
         keys::Repeat,
         owner::{
             copies::CopyAt,
-            listen::{Resuming, Waiting},
+            listen::{Heard, Resuming, Waiting},
             notice::Told,
             pipeline::Pipeline,
         },
@@ -72,7 +72,7 @@ struct Listening {
     lost: bool,
     /// What has arrived there.
     seen: u64,
-    /// See [`ToOwner::Listen`].
+    /// As it last said in [`ToOwner::Listen`].
     astray: u64,
 }
 
@@ -157,7 +157,7 @@ impl Channel {
         cx.came_of(from);
         match say {
             ToOwner::Listen { position, presence, subscribers, members, astray } => {
-                self.listen(from, position, presence, subscribers, members, astray);
+                self.listen(from, Heard { position, astray, presence }, subscribers, members);
             }
             ToOwner::Publish { counter, after, oldest, repeated_since, what } => {
                 let place = crate::shard::senders::Place { sender: from, counter, after, oldest };
@@ -289,7 +289,7 @@ impl Channel {
     /// The node has said all that it hears: if this channel was not named, it has left it.
     pub fn listened(&mut self, node: NodeId) {
         if self.is_unsaid_at(node) {
-            self.listen(node, None, 0, 0, Vec::new(), 0);
+            self.listen(node, Heard::default(), 0, Vec::new());
         }
     }
 

@@ -85,8 +85,8 @@ impl Relay {
     }
 
     fn resume(&mut self, key: &ChannelKey, resume: Resume, cx: &mut Cx<'_>) {
-        let Resume { from, missed, current, known, members, presence, occupancy } = resume;
-        if self.position != Some(from) {
+        let Resume { from, astray, missed, current, known, members, presence, occupancy } = resume;
+        if self.position != Some(from) || self.astray != astray {
             return;
         }
         (self.presence, self.told_uncertain, self.astray) = (presence, false, 0);

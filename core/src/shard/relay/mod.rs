@@ -44,9 +44,8 @@ pub struct Relay {
     unseen: bool,
     /// The workers were told that the channel's state is not certain.
     told_uncertain: bool,
-    /// It has come from a shard with another owner, and this one has not yet told where the subscribers stand: what it
-    /// believes of that is no longer true, and what it tells builds on it. Numbered, because it may be said again while the
-    /// answer is under way; 0: it is not so.
+    /// Not 0: it has come from a shard with another owner, and this one has not yet told where the subscribers stand. What it
+    /// believes of that is no longer true, and what it tells builds on it.
     astray: u64,
 }
 
@@ -129,9 +128,9 @@ impl Relay {
         std::mem::take(&mut self.asks).into_iter().for_each(|asked| asked.refuse(key, code, cx));
     }
 
-    /// It goes to a shard with another owner.
-    pub fn stray(&mut self, number: u64) {
-        self.astray = if self.position.is_some() { number } else { 0 };
+    /// It has come to a shard with another owner.
+    pub fn stray(&mut self, cx: &mut Cx<'_>) {
+        self.astray = self.position.map_or(0, |_| cx.next_request());
     }
 
     /// Presence is no longer told in this channel.
