@@ -123,7 +123,7 @@ impl Shard {
                 }
                 let is_owner = is_owner(slot);
                 if let Some(relay) = slot.relay.as_mut().filter(|_| is_owner) {
-                    relay.begin_session(&key, peer, cx);
+                    relay.say_anew(&key, peer, cx);
                 }
             });
             if unsaid {
@@ -297,7 +297,7 @@ impl Shard {
         self.with(now, key, effects, |slot, cx| {
             let goes_on = matches!(slot.role, Role::Owner(_));
             if let Some(relay) = slot.relay.as_mut().filter(|_| mine && !goes_on) {
-                relay.begin_session(key, me, cx);
+                relay.say_anew(key, me, cx);
             }
         });
     }

@@ -55,7 +55,7 @@ fn clients_get_what_they_may_rely_on() {
 }
 
 /// Seeds that found something, with what they found.
-const FOUND: [(u64, &str); 5] = [
+const FOUND: [(u64, &str); 6] = [
     (
         5_014_807,
         "the judge took a leave for false that was said before the connection broke, since it came over a slow link",
@@ -68,6 +68,10 @@ const FOUND: [(u64, &str); 5] = [
     (
         30_009_703,
         "a repeat was taken where an old state was gone on with, though another owner without copies had taken it too",
+    ),
+    (
+        40_019_654,
+        "a node that asked for a channel anew did not say that those had left whom the owner took for present",
     ),
     (100_828, "two nodes that had just begun founded a cluster before they heard of the one that was left of theirs"),
 ];

@@ -35,7 +35,7 @@ impl Relay {
             }
             ToRelay::Again => {
                 if let Some(owner) = cx.owner(key) {
-                    self.begin_session(key, owner, cx);
+                    self.say_anew(key, owner, cx);
                 }
             }
             ToRelay::Uncertain => {

@@ -82,16 +82,8 @@ impl Relay {
         }
     }
 
-    /// The owner knows nothing of this node: it hears everything, in the order in which it was asked.
-    pub fn begin_session(&mut self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
-        if self.workers.is_empty() {
-            self.ask_again(key, owner, cx);
-        } else {
-            self.say_anew(key, owner, cx);
-        }
-    }
-
-    /// The owner may know what is no longer true: it hears everything, also that nobody listens.
+    /// The owner may know nothing, or what is no longer true: it hears everything, also that nobody listens, and what was asked
+    /// in the order in which it was asked.
     pub fn say_anew(&mut self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
         let say = ToOwner::Listen {
             position: self.position,
