@@ -18,6 +18,8 @@ use tokio::time::{Duration, Instant, sleep};
 use super::{Api, DEADLINE, DURATION, Lease, LeaseObject, RENEWAL, Won};
 
 const ME: &str = "one_a1";
+/// How long the API server takes for an answer, by the clock of the tests, which waits for nothing.
+const ANSWER: Duration = Duration::from_millis(900);
 
 /// What an API server does with a renewal, by how many there were before.
 type Answer = fn(usize, Value) -> Response;
@@ -45,7 +47,7 @@ fn lease(answer: Answer) -> (Lease, Arc<Mutex<Instant>>) {
             StatusCode::NO_CONTENT => std::future::pending().await,
             _ => {}
         }
-        sleep(Duration::from_millis(900)).await;
+        sleep(ANSWER).await;
         response
     };
     let path = "/apis/coordination.k8s.io/v1/namespaces/shop/leases/operator";
