@@ -90,9 +90,14 @@ impl Cx<'_> {
         node == self.me() || self.streams.reaches(node, key)
     }
 
+    /// Whether a session is on with the node.
+    pub fn hears(&self, node: NodeId) -> bool {
+        node == self.me() || self.streams.is_on(node)
+    }
+
     /// Something came of a node that may be lost already: it waited here, or for copies.
     pub fn came_of(&mut self, node: NodeId) {
-        if node != self.me() && !self.streams.is_on(node) {
+        if !self.hears(node) {
             self.changed.insert(node);
         }
     }

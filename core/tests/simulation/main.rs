@@ -55,7 +55,7 @@ fn clients_get_what_they_may_rely_on() {
 }
 
 /// Seeds that found something, with what they found.
-const FOUND: [(u64, &str); 6] = [
+const FOUND: [(u64, &str); 8] = [
     (
         5_014_807,
         "the judge took a leave for false that was said before the connection broke, since it came over a slow link",
@@ -72,6 +72,14 @@ const FOUND: [(u64, &str); 6] = [
     (
         40_019_654,
         "a node that asked for a channel anew did not say that those had left whom the owner took for present",
+    ),
+    (
+        50_004_153,
+        "a node let a session go before its taking was certain, and ended its subscriptions before the taker had them",
+    ),
+    (
+        50_017_407,
+        "what a node repeated before it died waited for an owner's state that had forgotten the node, and was new to it",
     ),
     (100_828, "two nodes that had just begun founded a cluster before they heard of the one that was left of theirs"),
 ];

@@ -1,6 +1,10 @@
 //! What must hold once all is quiet.
 
-use std::{collections::BTreeSet, fmt::Write, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    sync::Arc,
+};
 
 use appsockets_core::{channel::ChannelKey, shard::Inspection};
 
@@ -125,12 +129,15 @@ impl World {
 
     fn judge_acknowledged(&self, key: &ChannelKey, owned: &Inspection) -> Result<(), String> {
         let safe = self.plan.keeps_all(&key.channel);
-        let kept: BTreeSet<_> = owned.messages.iter().map(|message| id_of(message).0).collect();
-        if kept.len() != owned.messages.len() {
-            return Err(format!("{key:?}: a message is there twice"));
+        let mut kept = BTreeMap::new();
+        for message in &owned.messages {
+            let id = id_of(message).0;
+            if let Some(before) = kept.insert(id, message.serial) {
+                return Err(format!("{key:?}: {id} is there twice, as {before} and {}", message.serial));
+            }
         }
         let acked = self.ledger.acked.iter().filter(|acked| acked.key == *key);
-        match acked.into_iter().find(|acked| safe && !kept.contains(&acked.id)) {
+        match acked.into_iter().find(|acked| safe && !kept.contains_key(&acked.id)) {
             Some(lost) => Err(format!("{key:?}: {} was acknowledged as {} and is lost", lost.id, lost.serial)),
             None => Ok(()),
         }

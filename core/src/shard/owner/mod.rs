@@ -161,7 +161,8 @@ impl Channel {
             }
             ToOwner::Publish { counter, after, oldest, repeated_since, what } => {
                 let place = crate::shard::senders::Place { sender: from, counter, after, oldest };
-                let uncertain = repeated_since.is_some_and(|sent| self.is_unknown(sent, cx));
+                // Of a node that is out of session others may know that it is gone, and have forgotten what it was answered.
+                let uncertain = repeated_since.is_some_and(|sent| self.is_unknown(sent, cx) || !cx.hears(from));
                 self.publish(place, uncertain, what, cx);
             }
             ToOwner::Subscribe { number, recover, enters, subscribers } => {

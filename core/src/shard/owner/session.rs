@@ -22,7 +22,10 @@ impl Channel {
         let refusal = match &op {
             SessionOp::Take if !kept => Some(ErrorCode::RestoreFailed),
             SessionOp::Keep(_) if taken => {
-                cx.say(from.sender, &self.key, Say::Relay(ToRelay::LetGo));
+                // While the copies may lack it, whoever takes it is not told either: the two are told together.
+                if self.state.session.as_ref().is_some_and(|session| session.taken.is_some()) {
+                    self.let_go(Some(from.sender), cx);
+                }
                 Some(ErrorCode::RestoreFailed)
             }
             SessionOp::Keep(record) if self.is_kept(from, record) => {
