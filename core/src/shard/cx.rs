@@ -95,6 +95,12 @@ impl Cx<'_> {
         node == self.me() || self.streams.is_on(node)
     }
 
+    /// Whether the node is yet to be told that it has heard all that is heard here. What it believes of a channel that nothing was
+    /// said of is gone then only.
+    pub fn begins(&self, node: NodeId) -> bool {
+        node != self.me() && !self.streams.all_met(node)
+    }
+
     /// Something came of a node that may be lost already: it waited here, or for copies.
     pub fn came_of(&mut self, node: NodeId) {
         if !self.hears(node) {

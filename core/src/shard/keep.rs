@@ -83,13 +83,17 @@ impl Slot {
         cx.say(owner, key, Say::Confirm(confirm));
     }
 
-    /// A worse state never replaces a better one.
+    /// What the owner has is what counts, also where this node has gone on in an epoch that no copy had. In the owner's own epoch
+    /// a later number is kept, since it may have been confirmed.
     fn keep(&mut self, state: Box<State>, cx: &Cx<'_>) -> Confirm {
-        let place = |state: &State| (state.epoch, state.sequence);
-        if self.kept().is_some_and(|kept| place(&kept.state) > place(&state)) {
-            return Confirm::Lacks;
+        let mut state = state.taken_in(cx.now);
+        if let Role::Kept(kept) = &mut self.role
+            && kept.state.epoch == state.epoch
+            && kept.state.sequence > state.sequence
+        {
+            std::mem::swap(&mut kept.state, &mut state);
+            state.forget_pending();
         }
-        let state = state.taken_in(cx.now);
         let serial = state.current();
         self.role = Role::Kept(Box::new(Kept { state, sealed: None, used_ms: cx.now.mono_ms }));
         Confirm::Copied { serial, mark: 0 }

@@ -263,10 +263,12 @@ impl Shard {
         let (epoch, number, copied) = (self.next_epoch(), self.view_number(), self.rules(key).redundancy > 0);
         let Some(Role::Waiting(waiting)) = self.slots.get_mut(key).map(|slot| &mut slot.role) else { return };
         let Some(Kept { mut state, sealed, .. }) = waiting.own.take().map(|kept| *kept) else { return };
-        let heir = sealed.map(|sealed| last_heir(self.config.me(), sealed.to, state.current(), &waiting.haves));
+        let haves = std::mem::take(&mut waiting.haves);
+        let owners_heard = self.owners_heard(key, &haves);
+        let heir = sealed.map(|sealed| last_heir(self.config.me(), sealed.to, state.current(), &haves));
         let member = |node| self.view.as_ref().is_some_and(|view| view.contains(node));
         // Only who it was sealed for could have gone on in the same epoch, and a member has said what it has.
-        if !heir.is_some_and(member) {
+        if !owners_heard || !heir.is_some_and(member) {
             state.fork(epoch);
             // Without copies, whoever went on may have accepted what nobody here knows of.
             if !copied || state.redundancy == 0 {
@@ -378,6 +380,16 @@ impl Shard {
             let all_gone = unheard.iter().all(|member| self.gone.contains(&member.id));
             all_gone || unheard.len() == 1 && holders.count() > 1
         })
+    }
+
+    /// Whether every owner since the last settled view has said what it has. One that has not may have forked the channel in a
+    /// view whose copies never had it: what counts now has to be the later epoch.
+    fn owners_heard(&self, key: &ChannelKey, haves: &[Have]) -> bool {
+        let Some(Group::Lost(answered)) = self.group_of(key).and_then(|before| self.takeup.groups.get(&before)) else {
+            return true;
+        };
+        let heard = |owner| self.is_heard(owner, answered) || haves.iter().any(|have| have.node == owner);
+        self.open.iter().filter_map(|view| view.owner(key.point())).all(heard)
     }
 
     fn is_heard(&self, node: NodeId, answered: &BTreeMap<NodeId, Parts>) -> bool {

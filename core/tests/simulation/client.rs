@@ -226,7 +226,9 @@ impl Client {
         }
         run.position = next;
         run.content.insert(next.sequence, id);
-        if let Some(before) = run.heard.insert(id, next).filter(|_| !ledger.was_repeated(id)) {
+        // Told that it begins again at an earlier number, it hears the same under the same number.
+        let twice = |before: &Serial| *before != next && !ledger.was_repeated(id);
+        if let Some(before) = run.heard.insert(id, next).filter(twice) {
             return Err(format!("{channel}: {id} was published once, and is heard as {before} and as {next}"));
         }
         Ok(())

@@ -55,7 +55,7 @@ fn clients_get_what_they_may_rely_on() {
 }
 
 /// Seeds that found something, with what they found.
-const FOUND: [(u64, &str); 8] = [
+const FOUND: [(u64, &str); 11] = [
     (
         5_014_807,
         "the judge took a leave for false that was said before the connection broke, since it came over a slow link",
@@ -80,6 +80,15 @@ const FOUND: [(u64, &str); 8] = [
     (
         50_017_407,
         "what a node repeated before it died waited for an owner's state that had forgotten the node, and was new to it",
+    ),
+    (
+        60_017_884,
+        "a node kept an epoch that no copy ever had, refused its later owner's state for it, and the two never ended",
+    ),
+    (60_019_335, "the judge took what a client was told to hear again in a side view for another message"),
+    (
+        60_030_501,
+        "an owner took a new subscription for all that a node had to say, which began a session and had others before",
     ),
     (100_828, "two nodes that had just begun founded a cluster before they heard of the one that was left of theirs"),
 ];

@@ -70,6 +70,9 @@ impl Relay {
         cx: &mut Cx<'_>,
     ) {
         let Subscribe { token, member, attachment, recover } = subscribe;
+        if let Some(owner) = cx.owner_to_tell(key).filter(|owner| self.workers.is_empty() && cx.begins(*owner)) {
+            self.say_heard(key, owner, cx);
+        }
         match self.workers.iter_mut().find(|hearing| hearing.listener == from) {
             Some(hearing) => hearing.subscribers += 1,
             None => self.workers.push(Hearing { listener: from, subscribers: 1 }),

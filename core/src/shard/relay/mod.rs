@@ -85,6 +85,11 @@ impl Relay {
     /// The owner may know nothing, or what is no longer true: it hears everything, also that nobody listens, and what was asked
     /// in the order in which it was asked.
     pub fn say_anew(&mut self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
+        self.say_heard(key, owner, cx);
+        self.ask_again(key, owner, cx);
+    }
+
+    fn say_heard(&self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
         let say = ToOwner::Listen {
             position: self.position,
             presence: self.presence,
@@ -93,7 +98,6 @@ impl Relay {
             astray: self.astray,
         };
         cx.say(owner, key, Say::Owner(say));
-        self.ask_again(key, owner, cx);
     }
 
     fn ask_again(&mut self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
