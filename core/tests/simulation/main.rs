@@ -55,7 +55,7 @@ fn clients_get_what_they_may_rely_on() {
 }
 
 /// Seeds that found something, with what they found.
-const FOUND: [(u64, &str); 11] = [
+const FOUND: [(u64, &str); 12] = [
     (
         5_014_807,
         "the judge took a leave for false that was said before the connection broke, since it came over a slow link",
@@ -89,6 +89,10 @@ const FOUND: [(u64, &str); 11] = [
     (
         60_030_501,
         "an owner took a new subscription for all that a node had to say, which began a session and had others before",
+    ),
+    (
+        62_024_339,
+        "a founder forgot where a survivor stood whose link broke for a moment, and took nothing over from it",
     ),
     (100_828, "two nodes that had just begun founded a cluster before they heard of the one that was left of theirs"),
 ];

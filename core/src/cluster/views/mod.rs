@@ -52,7 +52,7 @@ pub struct Views {
     standing: Option<Standing>,
     /// Where it stood in a cluster that has lost a majority for ever, until another is founded.
     past: Option<Standing>,
-    /// The same of linked peers.
+    /// The same of peers that were linked and may come again.
     pasts: BTreeMap<NodeId, Told>,
     links: Links,
     surroundings: Surroundings,
@@ -93,7 +93,6 @@ impl Views {
         }
         self.surroundings.gone.met(peer);
         self.links.down(peer, effects);
-        self.pasts.remove(&peer);
         self.links.up(peer);
         effects.push(Effect::Send { to: peer, message: self.announcement() });
         self.stir(now, effects);
@@ -101,7 +100,6 @@ impl Views {
 
     pub fn link_down(&mut self, now: Now, peer: NodeId, effects: &mut Vec<Effect>) {
         self.links.down(peer, effects);
-        self.pasts.remove(&peer);
         self.stir(now, effects);
     }
 
@@ -132,6 +130,8 @@ impl Views {
     /// That node, and every earlier run of it, is certainly gone.
     pub fn gone(&mut self, now: Now, id: NodeId, effects: &mut Vec<Effect>) {
         self.surroundings.gone.add(id);
+        let gone = &self.surroundings.gone;
+        self.pasts.retain(|peer, _| !gone.is_gone(*peer));
         self.stir(now, effects);
     }
 

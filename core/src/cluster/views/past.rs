@@ -57,10 +57,11 @@ impl Views {
         }
     }
 
-    /// What a founding takes over: of the lost clusters that are heard of the oldest, as far as anybody here knows it.
+    /// What a founding takes over: of the lost clusters that were heard of the oldest, as far as anybody here knows it. Whoever
+    /// told of it may be out of reach for a moment, and is waited for then with what it has.
     pub(super) fn inheritance(&self) -> Option<Standing> {
-        let here = self.links.at(None).filter_map(|peer| self.pasts.get(&peer).cloned());
-        let pasts: Vec<Told> = here.chain(self.past.as_ref().map(|past| past.told(|_| false))).collect();
+        let pasts = self.pasts.values().cloned();
+        let pasts: Vec<Told> = pasts.chain(self.past.as_ref().map(|past| past.told(|_| false))).collect();
         let cluster = pasts.iter().map(|past| past.view.cluster).min()?;
         let of_cluster = || pasts.iter().filter(|past| past.view.cluster == cluster);
         let newest = of_cluster().max_by_key(|past| past.view.number)?;
