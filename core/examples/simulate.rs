@@ -24,6 +24,8 @@ mod client;
 mod copied;
 #[path = "../tests/simulation/counting.rs"]
 mod counting;
+#[path = "../tests/simulation/heirs.rs"]
+mod heirs;
 #[path = "../tests/simulation/hubs.rs"]
 mod hubs;
 #[path = "../tests/simulation/leaves.rs"]

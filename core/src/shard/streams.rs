@@ -295,7 +295,7 @@ impl Pair {
 
 #[cfg(test)]
 mod tests {
-    use super::{Meeting, Opening, Pair, Voice};
+    use super::{Meeting, Opening, Pair, UNSAID_MAX, Voice};
     use crate::channel::ChannelKey;
 
     const MOST: usize = 4;
@@ -367,5 +367,22 @@ mod tests {
         a.said += 1;
         b.said += 1;
         assert_eq!([a.meet(&of_b, 4), b.meet(&of_a, 4)], [Some(Meeting::Anew), Some(Meeting::Anew)]);
+    }
+
+    #[test]
+    fn both_begin_anew_where_more_could_not_be_said_than_is_remembered() {
+        let (mut a, mut b) = (Pair::default(), Pair::default());
+        meet(&mut a, &mut b, 1);
+        (a.opening, a.met) = (None, false);
+        for number in 0..UNSAID_MAX {
+            a.note(&key(&number.to_string()), Voice::Relay);
+        }
+        assert_eq!(lost(&meet(&mut a, &mut b, 2)[0]).len(), UNSAID_MAX);
+        (a.opening, a.met) = (None, false);
+        for number in 0..=UNSAID_MAX {
+            a.note(&key(&number.to_string()), Voice::Relay);
+        }
+        assert!(a.unsaid.is_empty());
+        assert_eq!(meet(&mut a, &mut b, 3), [Some(Meeting::Anew), Some(Meeting::Anew)]);
     }
 }

@@ -265,13 +265,14 @@ impl Shard {
         let Some(Kept { mut state, sealed, .. }) = waiting.own.take().map(|kept| *kept) else { return };
         let haves = std::mem::take(&mut waiting.haves);
         let owners_heard = self.owners_heard(key, &haves);
+        let all_known = copied && state.redundancy > 0 && self.holders_heard(key, &haves);
         let heir = sealed.map(|sealed| last_heir(self.config.me(), sealed.to, state.current(), &haves));
         let member = |node| self.view.as_ref().is_some_and(|view| view.contains(node));
         // Only who it was sealed for could have gone on in the same epoch, and a member has said what it has.
         if !owners_heard || !heir.is_some_and(member) {
             state.fork(epoch);
-            // Without copies, whoever went on may have accepted what nobody here knows of.
-            if !copied || state.redundancy == 0 {
+            // Without copies, or where all that had them are gone, others may have accepted what nobody here knows of.
+            if !all_known {
                 state.known_since = number;
             }
             self.moves.taken_up += 1;
@@ -385,11 +386,20 @@ impl Shard {
     /// Whether every owner since the last settled view has said what it has. One that has not may have forked the channel in a
     /// view whose copies never had it: what counts now has to be the later epoch.
     fn owners_heard(&self, key: &ChannelKey, haves: &[Have]) -> bool {
+        self.is_heard_of_each(key, 1, haves)
+    }
+
+    /// Whether of each view since the last settled one the owner or the first copy has said what it has.
+    fn holders_heard(&self, key: &ChannelKey, haves: &[Have]) -> bool {
+        self.is_heard_of_each(key, 2, haves)
+    }
+
+    fn is_heard_of_each(&self, key: &ChannelKey, first: usize, haves: &[Have]) -> bool {
         let Some(Group::Lost(answered)) = self.group_of(key).and_then(|before| self.takeup.groups.get(&before)) else {
             return true;
         };
         let heard = |owner| self.is_heard(owner, answered) || haves.iter().any(|have| have.node == owner);
-        self.open.iter().filter_map(|view| view.owner(key.point())).all(heard)
+        self.open.iter().all(|view| view.nearest(key.point()).take(first).any(heard))
     }
 
     fn is_heard(&self, node: NodeId, answered: &BTreeMap<NodeId, Parts>) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! [`world`] carries out the effects of sessions and of one shard, with every message between them held in a queue that
 //! the test empties at will. [`client`] and [`ledger`] judge: what one client sees, and what the owner says of its
-//! messages. [`script`] makes random runs, and [`properties`] plays them. The other files are plain examples.
+//! messages. [`script`] makes random runs, and [`properties`] plays them. [`nodes`] has the shards of a few nodes instead,
+//! for what these say to each other. The other files are plain examples.
 
 mod auth;
 mod broken;
@@ -13,6 +14,7 @@ mod hubs;
 mod keys;
 mod ledger;
 mod limits;
+mod nodes;
 mod openings;
 mod owner;
 mod play;
@@ -24,6 +26,8 @@ mod restore;
 mod retained;
 mod revocation;
 mod script;
+mod sessions;
+mod sides;
 mod store;
 mod verdict;
 mod world;

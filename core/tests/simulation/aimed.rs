@@ -4,6 +4,7 @@ use appsockets_core::{channel::ChannelKey, cluster::view::NodeId};
 
 use crate::{
     chance::Chance,
+    heirs::Heirs,
     plan::{Faults, Mode, Plan},
     split::{ANSWERED_MS, SERVED_MS, Split},
     world::World,
@@ -31,9 +32,12 @@ pub enum Aim {
     Stale,
     /// The nodes are divided so that no group has a majority, for seconds. The first channel has a copy, the others have none.
     Split,
+    /// A channel without copies goes from owner to owner without a message, and the last of them is lost before anything
+    /// is settled, while the one before it has come back.
+    Heirs,
 }
 
-pub const ALL: [(&str, Aim); 9] = [
+pub const ALL: [(&str, Aim); 10] = [
     ("alone", Aim::Alone),
     ("pair", Aim::Pair),
     ("last-word", Aim::LastWord),
@@ -43,6 +47,7 @@ pub const ALL: [(&str, Aim); 9] = [
     ("seals", Aim::Seals),
     ("stale", Aim::Stale),
     ("split", Aim::Split),
+    ("heirs", Aim::Heirs),
 ];
 
 /// What goes on in a round, in milliseconds of the world.
@@ -54,6 +59,7 @@ pub struct Round {
     pub done: usize,
     nodes: Vec<NodeId>,
     pub split: Split,
+    pub heirs: Option<Heirs>,
 }
 
 impl Plan {
@@ -62,7 +68,11 @@ impl Plan {
         let mut chance = Chance::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         Plan {
             aim: Some(aim),
-            mode: Mode::OneAtATime,
+            mode: match aim {
+                // Several nodes are out of reach together when one of them ends.
+                Aim::Heirs => Mode::Wild,
+                _ => Mode::OneAtATime,
+            },
             nodes: match aim {
                 Aim::Stale => 7,
                 Aim::Split => 2 + seed % 6,
@@ -71,20 +81,28 @@ impl Plan {
             edges: chance.below(2).max(u64::from(aim == Aim::LostAnswer)),
             workers: if aim == Aim::Split { 1 + seed / 6 % 2 } else { 1 },
             clients: chance.between(4, 7) as usize,
-            channels: chance.between(1, 3) as usize + usize::from(aim == Aim::Split),
+            channels: match aim {
+                // With few of them each hears of a message in any moment.
+                Aim::Heirs => 8,
+                _ => chance.between(1, 3) as usize + usize::from(aim == Aim::Split),
+            },
             redundancy: match aim {
                 Aim::Flurry => chance.between(1, 2) as u8,
-                Aim::LostAnswer | Aim::Split => 0,
+                Aim::LostAnswer | Aim::Split | Aim::Heirs => 0,
                 _ => 1,
             },
             close_ms: 60_000,
             // What it aims at is rare, and needs more rounds.
             active_ms: match aim {
                 Aim::Stale => 10_000,
-                Aim::Split => 12_000,
+                Aim::Split | Aim::Heirs => 12_000,
                 _ => 4_000,
             },
-            delay_ms: [1, 5, 20][chance.below(3) as usize],
+            delay_ms: match aim {
+                // Slow enough to see each step, and quick enough for what has to come before the next.
+                Aim::Heirs => 10,
+                _ => [1, 5, 20][chance.below(3) as usize],
+            },
             faults: Faults::default(),
             ..Plan::of(seed)
         }
@@ -95,7 +113,7 @@ impl World {
     /// Ten milliseconds of a plan that aims at one moment.
     pub fn aim(&mut self, aim: Aim) {
         for client in 0..self.clients.len() {
-            if self.clients[client].at.is_some() && self.chance.per_mille(200) {
+            if aim != Aim::Heirs && self.clients[client].at.is_some() && self.chance.per_mille(200) {
                 self.publish(client);
             }
         }
@@ -110,6 +128,9 @@ impl World {
         }
         if aim == Aim::Split {
             self.split_goes_on();
+        }
+        if aim == Aim::Heirs {
+            self.heirs_go_on();
         }
         if aim == Aim::Alone {
             self.come_to_the_lonely();
@@ -137,6 +158,7 @@ impl World {
             Aim::Flurry => [(0, 0), (40, 160), (40, 160), (60, 700)],
             Aim::Stale => [(0, 0), (150, 500), (0, 0), (600, 1_200)],
             Aim::Seals => [(0, 0), (0, 200), (50, 300), (300, 900)],
+            Aim::Heirs => [(0, 0), (0, 0), (0, 0), (2_500, 3_000)],
             Aim::Split => [(600, 1_200), (SERVED_MS, SERVED_MS), (ANSWERED_MS, 1_500), (300, 1_200)],
         };
         let mut at_ms = self.now_ms;
@@ -146,7 +168,10 @@ impl World {
         });
         self.net.cuts.clear();
         self.cut_since.clear();
-        self.round = Round { began_ms: self.now_ms, due_ms, done: 0, nodes, split: Split::default() };
+        self.round = Round { began_ms: self.now_ms, due_ms, done: 0, nodes, split: Split::default(), heirs: None };
+        if aim == Aim::Heirs {
+            self.begin_heirs();
+        }
         if aim == Aim::Skip {
             let nodes = self.round.nodes.clone();
             nodes.get(1).iter().for_each(|node| self.cut_off(&[**node], false));
@@ -205,7 +230,7 @@ impl World {
     }
 
     /// These and the others don't reach each other; gossip may know.
-    fn cut_off(&mut self, side: &[NodeId], told: bool) {
+    pub fn cut_off(&mut self, side: &[NodeId], told: bool) {
         let now_ms = self.now_ms;
         for other in self.living().into_iter().filter(|other| !side.contains(other)) {
             for one in side {
@@ -220,7 +245,7 @@ impl World {
     }
 
     /// The others take this node for dead although it lives.
-    fn suspect(&mut self, node: NodeId, ms: u64) {
+    pub fn suspect(&mut self, node: NodeId, ms: u64) {
         for observer in self.living() {
             self.suspected.insert((observer.node, node.node), self.now_ms + ms);
         }

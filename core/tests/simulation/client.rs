@@ -15,6 +15,7 @@ use appsockets_core::{
 };
 
 use crate::{
+    counting::is_side,
     leaves::Leave,
     ledger::{Id, Ledger},
 };
@@ -262,6 +263,12 @@ impl Client {
             known.began_ms = ledger.now_ms;
         }
         known.live = true;
+        let (from, to) = (known.position.epoch, serial.epoch);
+        if recovered == Some(true) && from != to && (is_side(from) || is_side(to)) {
+            return Err(format!(
+                "{channel}: nothing is said to be missing where a side view begins or ends: {from}, {to}"
+            ));
+        }
         if recovered == Some(true) {
             if known.position.sequence != serial.sequence {
                 return Err(format!(

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long a node keeps the subscriptions of a session that it let go: until the next one has them.
-const RELEASE_MS: u64 = 500;
+const RELEASE_MS: u64 = 2_000;
 
 impl Held {
     pub fn new(session: Session, client: usize, restore_key: Arc<str>) -> Held {

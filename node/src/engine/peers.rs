@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a node keeps the subscriptions of a session that it let go: until the next one has them.
-const RELEASE_MS: u64 = 500;
+const RELEASE_MS: u64 = 2_000;
 
 /// The nodes that this worker's shard speaks with.
 #[derive(Debug, Default)]

@@ -1,0 +1,187 @@
+//! How a session of two nodes goes on from the last one (decision 21).
+
+use std::sync::Arc;
+
+use appsockets_core::{
+    channel::ChannelKey,
+    code::ErrorCode,
+    session::record::{self, Record},
+    shard::{
+        peer::{Say, ToCopy, ToOwner, ToRelay},
+        request::{Ask, Effect, Reply},
+    },
+};
+
+use crate::{
+    hubs::{HUB, RESTORE_MS},
+    nodes::{Nodes, channel, delivered, id, token, view},
+};
+
+/// A node that hears a channel of the other one.
+fn hearing() -> (Nodes, ChannelKey) {
+    let both = view(1, &[1, 2]);
+    let key = channel(|key| both.owner(key.point()) == Some(id(2)));
+    let mut nodes = Nodes::new(2, 0);
+    nodes.install(&both, &[], &[1, 2]);
+    nodes.link(1, 2);
+    nodes.settle();
+    nodes.subscribe(1, &key, 1);
+    nodes.settle();
+    (nodes, key)
+}
+
+/// What came to a worker, in its order: numbers of messages, and of subscriptions that were answered.
+fn order(effects: &[Effect]) -> Vec<String> {
+    let came = |effect: &Effect| match effect {
+        Effect::Deliver { delivery, .. } => Some(format!("message {}", delivery.last().sequence)),
+        Effect::Answer { token, reply: Reply::Subscribed(Ok(start)), .. } => {
+            Some(format!("subscription {} at {}", token.number, start.current.sequence))
+        }
+        _ => None,
+    };
+    effects.iter().filter_map(came).collect()
+}
+
+#[test]
+fn a_new_subscriber_does_not_hide_what_its_node_has_lost() {
+    let (mut nodes, key) = hearing();
+    nodes.publish(2, &key, 1);
+    nodes.unlink(1, 2);
+    nodes.told_at(1);
+    nodes.link(1, 2);
+    // It asks when it has met the owner, and before it is asked where it stands.
+    nodes.arrive(2, 1, 1);
+    nodes.subscribe(1, &key, 2);
+    nodes.settle();
+    assert_eq!(order(&nodes.told_at(1)), ["message 1", "subscription 2 at 1"]);
+    nodes.publish(2, &key, 2);
+    nodes.settle();
+    assert_eq!(order(&nodes.told_at(1)), ["message 2"]);
+}
+
+#[test]
+fn who_says_that_it_listens_while_it_hears_stays_where_it_was() {
+    let (mut nodes, key) = hearing();
+    // What it asks is lost, so it says anew all that it has of the channel.
+    nodes.ask(1, &key, Ask::ReadPresence { token: token(2) });
+    nodes.unlink(1, 2);
+    nodes.link(1, 2);
+    nodes.arrive(1, 2, 1);
+    nodes.publish(2, &key, 1);
+    nodes.said(1, 2);
+    // It has not heard the message when it says so, and that one is still under way to it.
+    nodes.arrive(2, 1, 1);
+    let listens = |say: &Say| matches!(say, Say::Owner(ToOwner::Listen { position: Some(at), .. }) if at.sequence == 0);
+    assert!(nodes.said(1, 2).iter().any(listens));
+    nodes.settle();
+    let resumes = |say: &Say| matches!(say, Say::Relay(ToRelay::Resume(_)));
+    assert!(!nodes.said(2, 1).iter().any(resumes));
+    assert_eq!(delivered(&nodes.told_at(1)), [1]);
+}
+
+/// Three nodes, of which the first owns the place of a session and the second has a copy of it.
+fn keeping() -> (Nodes, ChannelKey) {
+    let all = view(1, &[1, 2, 3]);
+    let places = (0..1_000).map(|number: u32| record::place(&HUB.into(), &number.to_string()));
+    let place = places.into_iter().find(|place| all.holders(place.point(), 2) == [id(1), id(2)]).expect("a place");
+    let mut nodes = Nodes::new(3, 0);
+    nodes.install(&all, &[], &[1, 2, 3]);
+    [(1, 2), (1, 3), (2, 3)].into_iter().for_each(|(a, b)| nodes.link(a, b));
+    nodes.settle();
+    let record = Record { id: "s".into(), hub: HUB.into(), identity: None, subscriptions: Vec::new(), number: 1 };
+    nodes.ask(3, &place, Ask::Keep { record: Some(Arc::new(record)) });
+    (nodes, place)
+}
+
+/// Whether the session is still there for who comes to the second node when the time to restore it is over.
+fn is_there(nodes: &mut Nodes, place: &ChannelKey) -> bool {
+    nodes.wait(RESTORE_MS + 1);
+    nodes.ask(2, place, Ask::Take { token: token(1) });
+    nodes.settle();
+    let taken = nodes.told_at(2).into_iter().find_map(|effect| match effect {
+        Effect::Answer { reply: Reply::Taken(outcome), .. } => Some(outcome),
+        _ => None,
+    });
+    match taken.expect("it is answered") {
+        Ok(_) => true,
+        Err(code) => {
+            assert_eq!(code, ErrorCode::RestoreFailed);
+            false
+        }
+    }
+}
+
+#[test]
+fn a_session_that_is_kept_at_the_word_of_a_node_lost_meanwhile_does_not_stay() {
+    let (mut nodes, place) = keeping();
+    nodes.settle();
+    assert!(is_there(&mut nodes, &place));
+    let (mut nodes, place) = keeping();
+    // The owner has the word, and loses the node before the copy has it and it counts.
+    nodes.arrive(3, 1, 1);
+    nodes.lose(3);
+    nodes.settle();
+    assert!(!is_there(&mut nodes, &place));
+}
+
+#[test]
+fn a_node_lost_while_its_word_waited_for_the_channel_hears_nothing() {
+    let (before, after) = (view(1, &[2, 3]), view(2, &[1, 2, 3]));
+    let owners = |key: &ChannelKey| [&before, &after].map(|view| view.owner(key.point()));
+    let key = channel(|key| owners(key) == [Some(id(2)), Some(id(1))]);
+    let mut nodes = Nodes::new(3, 0);
+    nodes.install(&before, &[], &[2, 3]);
+    nodes.link(2, 3);
+    nodes.settle();
+    nodes.subscribe(3, &key, 1);
+    nodes.settle();
+    assert_eq!(nodes.shard(2).inspect(&key).expect("it is open").occupancy, 1);
+    nodes.install(&after, std::slice::from_ref(&before), &[1, 2, 3]);
+    nodes.link(1, 3);
+    nodes.settle();
+    assert!(nodes.shard(1).inspect(&key).is_none());
+    nodes.lose(3);
+    nodes.link(1, 2);
+    nodes.settle();
+    assert_eq!(nodes.shard(1).inspect(&key).expect("it was sealed").occupancy, 0);
+}
+
+fn state_is_sent(says: &[Say]) -> bool {
+    says.iter().any(|say| matches!(say, Say::Copy(ToCopy::State(_))))
+}
+
+#[test]
+fn who_has_sealed_a_channel_is_its_copy_without_another_word() {
+    let (before, after) = (view(1, &[1]), view(2, &[1, 2]));
+    let key = channel(|key| after.owner(key.point()) == Some(id(2)));
+    let mut nodes = Nodes::new(2, 1);
+    nodes.install(&before, &[], &[1]);
+    nodes.publish(1, &key, 1);
+    nodes.install(&after, std::slice::from_ref(&before), &[1, 2]);
+    nodes.link(1, 2);
+    nodes.settle();
+    let is_copied = |say: &Say| matches!(say, Say::Copy(_) | Say::Confirm(_));
+    assert!(!nodes.said(2, 1).iter().chain(&nodes.said(1, 2)).any(is_copied));
+    assert!(nodes.told_at(2).contains(&Effect::Served { view: 2 }));
+    nodes.publish(2, &key, 2);
+    nodes.settle();
+    assert!(nodes.said(1, 2).iter().any(is_copied) && nodes.shard(2).inspect(&key).is_some());
+}
+
+#[test]
+fn a_copy_that_stays_one_is_not_sent_what_it_has_confirmed() {
+    let (before, after) = (view(1, &[1, 2, 3]), view(2, &[1, 2, 3, 4]));
+    let holders = |key: &ChannelKey| [&before, &after].map(|view| view.holders(key.point(), 3));
+    let key = channel(|key| holders(key) == [[1, 2, 3].map(id).to_vec(), [1, 2, 4].map(id).to_vec()]);
+    let mut nodes = Nodes::new(4, 2);
+    nodes.install(&before, &[], &[1, 2, 3]);
+    [(1, 2), (1, 3)].into_iter().for_each(|(a, b)| nodes.link(a, b));
+    nodes.settle();
+    nodes.publish(1, &key, 1);
+    nodes.settle();
+    assert!(state_is_sent(&nodes.said(1, 2)));
+    nodes.install(&after, std::slice::from_ref(&before), &[1, 2, 3, 4]);
+    [(1, 2), (1, 3), (1, 4)].into_iter().for_each(|(a, b)| nodes.link(a, b));
+    nodes.settle();
+    assert!(!state_is_sent(&nodes.said(1, 2)) && state_is_sent(&nodes.said(1, 4)));
+}
