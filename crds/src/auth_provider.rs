@@ -11,6 +11,8 @@ use crate::{
 
 const ADDRESS: &str = "Write an address that begins with https:// or http:// and a host in its ASCII form, without a user, \
     a password and a `#`.";
+const SUBJECT: &str = "Write a subject such as appsockets.auth.shop: letters, digits and signs of ASCII, without spaces, `*` \
+    and `>`, nothing empty between two dots, and not with `$` or `_` first.";
 const NOT_EMPTY: &str = "Write a text that is not empty, or leave it out.";
 
 /// How a hub's clients prove who they are. A hub has one; a token is tried before the service.
@@ -28,7 +30,10 @@ const NOT_EMPTY: &str = "Write a text that is not empty, or leave it out.";
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.http) || has(self.jwt)").message("Write `http`, `jwt`, or both."),
+    validation = Rule::new("has(self.http) || has(self.nats) || has(self.jwt)")
+        .message("Write `http` or `nats`, `jwt`, or one of the two and `jwt`."),
+    validation = Rule::new("!(has(self.http) && has(self.nats))")
+        .message("Write either `http` or `nats`: a hub has one provider."),
     validation = Rule::new("self.hubRef == oldSelf.hubRef")
         .message("An auth provider stays with its hub: delete it and make it anew.")
 )]
@@ -38,6 +43,9 @@ pub struct AuthProviderSpec {
     /// The tenant's own service, asked for each `Auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSpec>,
+    /// The same service, where it answers requests over NATS, which `spec.connections.nats` of the cluster names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats: Option<NatsSpec>,
     /// The tenant's own JSON Web Tokens (RFC 7519).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtSpec>,
@@ -60,6 +68,29 @@ pub struct HttpSpec {
     /// Headers of the request.
     #[x_kube(validation = Rule::new("self.all(h, self.exists_one(o, o.name.lowerAscii() == h.name.lowerAscii()))")
         .message("Write each header once; large and small letters are the same."))]
+    #[schemars(length(max = 32))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HeaderSpec>,
+    /// For one attempt, in milliseconds; unless given, the node's default.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 60000").message("Write 1 to 60000 milliseconds."))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<i32>,
+}
+
+/// The tenant's own service, asked over NATS for each `Auth` with opaque bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NatsSpec {
+    /// Where it is asked, such as `appsockets.auth.shop`; the cluster's administrator says which subjects may be
+    /// (`nats.authSubjects`).
+    #[x_kube(validation = Rule::new(format!("self.matches('{}')", pattern::SUBJECT)).message(SUBJECT))]
+    #[schemars(length(max = 1000))]
+    pub subject: String,
+    /// Headers of the request.
+    #[x_kube(validation = Rule::new("self.all(h, self.exists_one(o, o.name.lowerAscii() == h.name.lowerAscii()))")
+        .message("Write each header once; large and small letters are the same."))]
+    #[x_kube(validation = Rule::new("self.all(h, !h.name.lowerAscii().startsWith('nats-'))")
+        .message("Leave headers out that begin with Nats-: they are for NATS itself."))]
     #[schemars(length(max = 32))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<HeaderSpec>,

@@ -116,7 +116,7 @@ pub struct ConnectionsSpec {
     /// Of Redis; nodes find it as `REDIS_URL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<SecretKeyRef>,
-    /// Of NATS; nodes find it as `NATS_URL`.
+    /// Of NATS, as `nats://user:password@host:4222`; nodes find it as `NATS_URL` and ask auth providers there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<SecretKeyRef>,
 }

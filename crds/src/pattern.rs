@@ -4,6 +4,9 @@
 /// Of a name: not empty, and without control characters. How many bytes it may have is a matter of its own: `maxLength`
 /// counts characters.
 pub const NAME: &str = r"^\\P{Cc}+$";
+/// Of a subject of NATS that messages can be sent to: ASCII without spaces, `*` and `>`, nothing empty between dots, and
+/// neither `$` nor `_` first.
+pub const SUBJECT: &str = r"^[!-#%-)+-\\-/-=?-^`a-~][!-)+-\\-/-=?-~]*([.][!-)+-\\-/-=?-~]+)*$";
 /// Of the port of an address, where there is one.
 pub const PORT: &str = "(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?";
 /// Of an IPv6 address as hosts are written, as far as can be said so; for the rest there is `bracketed`.

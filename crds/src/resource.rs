@@ -3,7 +3,9 @@
 use appsockets_core::settings::resource::{self as node, BindingSpec, Resource};
 use kube::ResourceExt;
 
-use crate::{AuthProvider, ChannelRules, Hub, HubNamespace, hub::LimitsSpec, reference::SecretKeyRef};
+use crate::{
+    AuthProvider, ChannelRules, Hub, HubNamespace, auth_provider::HeaderSpec, hub::LimitsSpec, reference::SecretKeyRef,
+};
 
 impl Hub {
     /// The name by which clients connect.
@@ -87,8 +89,8 @@ impl AuthProvider {
     /// # Errors
     /// Those of `secrets`.
     pub fn resource<E>(&self, hub: &str, secrets: impl Fn(&SecretKeyRef) -> Result<String, E>) -> Result<Resource, E> {
-        let http = self.spec.http.as_ref().map(|http| {
-            let headers = http.headers.iter().map(|header| {
+        let headers = |headers: &[HeaderSpec]| {
+            let headers = headers.iter().map(|header| {
                 let value = match (&header.value, &header.secret_key_ref) {
                     (Some(value), _) => value.clone(),
                     (None, Some(secret)) => secrets(secret)?,
@@ -96,12 +98,23 @@ impl AuthProvider {
                 };
                 Ok((header.name.clone(), value))
             });
+            headers.collect::<Result<_, E>>()
+        };
+        let timeout_ms = |ms: Option<i32>| ms.map(|ms| ms.max(0).unsigned_abs());
+        let http = self.spec.http.as_ref().map(|http| {
             Ok(node::HttpProviderSpec {
                 method: http.method.clone(),
                 url: http.url.clone(),
-                headers: headers.collect::<Result<_, E>>()?,
-                timeout_ms: http.timeout_ms.map(|ms| ms.max(0).unsigned_abs()),
+                headers: headers(&http.headers)?,
+                timeout_ms: timeout_ms(http.timeout_ms),
             })
+        });
+        let nats = self.spec.nats.as_ref().map(|nats| {
+            Ok(Box::new(node::NatsProviderSpec {
+                subject: nats.subject.clone(),
+                headers: headers(&nats.headers)?,
+                timeout_ms: timeout_ms(nats.timeout_ms),
+            }))
         });
         let jwt = self.spec.jwt.as_ref().map(|jwt| {
             Ok(node::JwtSpec {
@@ -114,14 +127,15 @@ impl AuthProvider {
                 user_claim: jwt.user_claim.clone(),
             })
         });
-        let spec = node::AuthProviderSpec { http: http.transpose()?, jwt: jwt.transpose()? };
+        let spec = node::AuthProviderSpec { http: http.transpose()?, nats: nats.transpose()?, jwt: jwt.transpose()? };
         Ok(Resource::AuthProvider { hub: hub.to_owned(), spec })
     }
 
     /// The Secrets that it refers to.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretKeyRef> {
-        let headers = self.spec.http.iter().flat_map(|http| &http.headers);
+        let over_http = self.spec.http.iter().flat_map(|http| &http.headers);
+        let over_nats = self.spec.nats.iter().flat_map(|nats| &nats.headers);
         let jwt = self.spec.jwt.iter().filter_map(|jwt| jwt.secret_key_ref.as_ref());
-        headers.filter_map(|header| header.secret_key_ref.as_ref()).chain(jwt)
+        over_http.chain(over_nats).filter_map(|header| header.secret_key_ref.as_ref()).chain(jwt)
     }
 }

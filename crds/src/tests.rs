@@ -105,6 +105,10 @@ fn what_is_right_is_taken() {
             json!({"hubRef": hub, "http": {"url": "http://auth", "headers": [{"name": "X-Key", "secretKeyRef": {"name": "s", "key": "k"}}]}}),
         ),
         (
+            "AuthProvider",
+            json!({"hubRef": hub, "nats": {"subject": "appsockets.auth.shop"}, "jwt": {"jwksUrl": "https://keys.example/k"}}),
+        ),
+        (
             "AppSocketsCluster",
             json!({"image": "node:1", "tenants": {"all": true}, "config": {"session.rateLimit": "5"}}),
         ),

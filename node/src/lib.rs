@@ -10,6 +10,7 @@ pub mod config;
 pub mod edge;
 pub mod engine;
 pub mod http;
+pub mod nats;
 mod nearest;
 pub mod node;
 pub mod operator;

@@ -25,6 +25,7 @@ use crate::{
     edge::{self, Connections, Worker, WorkerHandle, clock},
     engine::{Engine, Handles, Hubs, Mail, Shared, Ticket, meters::Meters},
     http::{self, Problem},
+    nats::Nats,
     operator, secret,
     settings::{self, Settings, handed::Kept},
     store::{self, MessageStore},
@@ -74,6 +75,7 @@ impl Node {
             membership: config.cluster.membership.secret_key.clone(),
             rpc: config.cluster.rpc.secret_key.clone(),
             admin: config.admin.token.clone(),
+            nats: config.nats.url.clone(),
             session_of: derived.then(|| config.cluster.name.clone()),
         };
         secrets.derive();
@@ -85,7 +87,8 @@ impl Node {
         let database = store::open(&config.data).await?;
         let node = cluster.as_ref().map_or(0, |cluster| cluster.me.node);
         let settings = Settings::open(settings_options(&config, hubs, node), database.writer().clone()).await?;
-        let shared = Arc::new(shared(&config, settings, MessageStore::new(database), cluster, secrets)?);
+        let auth = Authenticator::new(config.auth.clone(), Nats::start(&config.nats).await?)?;
+        let shared = Arc::new(shared(&config, settings, MessageStore::new(database), cluster, secrets, auth));
         let (address, listeners) =
             listen(config.listen, config.workers).with_context(|| format!("{} can't be listened on", config.listen))?;
         let connections = Connections::new(config.connection.max);
@@ -288,6 +291,7 @@ fn settings_options(config: &Config, hubs: Option<PathBuf>, node: u64) -> settin
         file_interval: Duration::from_millis(config.engine.hubs_file_interval_ms),
         database_interval: Duration::from_millis(config.engine.settings_interval_ms),
         dynamic: config.engine.allow_dynamic_hubs.then(|| config.engine.dynamic_hub.clone()),
+        dynamic_auth_subject: config.engine.dynamic_hub_auth_subject.clone(),
         dynamic_hubs_max: config.engine.dynamic_hubs_max,
         node,
         operator: config.operator.listen.map(|_| Kept::new(&config.data, &config.cluster.membership.secret_key)),
@@ -301,9 +305,10 @@ fn shared(
     store: MessageStore,
     cluster: Option<Cluster>,
     secrets: secret::Shared,
-) -> anyhow::Result<Shared> {
+    auth: Authenticator,
+) -> Shared {
     let me = cluster.as_ref().map(|cluster| cluster.me);
-    Ok(Shared {
+    Shared {
         session: session_config(config),
         shard: shard_config(config, me),
         outbox_bytes_max: config.connection.ws.msg_send_buffer_size,
@@ -311,7 +316,7 @@ fn shared(
         restore_window_ms: config.session.restore_window_ms,
         parked_max: config.session.restorable_max,
         settings: Arc::new(settings),
-        auth: Authenticator::new(config.auth.clone())?,
+        auth,
         store,
         hubs: Hubs::default(),
         meters: Meters::new(usize::from(config.workers)),
@@ -321,7 +326,7 @@ fn shared(
         secrets,
         handles: Handles::default(),
         cluster,
-    })
+    }
 }
 
 fn session_config(config: &Config) -> session::Config {

@@ -142,6 +142,8 @@ pub struct Shared {
     pub membership: Secret,
     pub rpc: Secret,
     pub admin: Secret,
+    /// Where NATS is. Only watched: it is no key, and nodes may have users of their own there.
+    pub nats: Secret,
     /// The name of the cluster where the session secret follows from the others, because none is configured.
     pub session_of: Option<String>,
 }
@@ -178,6 +180,7 @@ impl Shared {
             for secret in self.all() {
                 any |= secret.read_again().await;
             }
+            self.nats.read_again().await;
             if any {
                 self.derive();
                 settings.keep_again().await;

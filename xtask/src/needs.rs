@@ -49,6 +49,12 @@ const CHROMIUM: Need = Need {
 };
 const CURL: Need = Need { name: "curl", packages: &["curl"], is_there: || process::works("curl", &["--version"]) };
 
+const NATS: Need = Need {
+    name: "nats-server",
+    packages: &["nats-server"],
+    is_there: || process::works("nats-server", &["--version"]),
+};
+
 pub const GO: Need =
     Need { name: "Go 1.26 or later", packages: &["golang"], is_there: || process::works("go", &["version"]) };
 /// What it takes to run Kubernetes as processes of this machine.
@@ -75,7 +81,7 @@ pub const KUBERNETES: &[Need] = &[
 ];
 
 /// All that the tests of the whole workspace need.
-pub const TESTS: &[Need] = &[C_COMPILER, PYTHON, NODE_JS, CHROMIUM, CURL];
+pub const TESTS: &[Need] = &[C_COMPILER, PYTHON, NODE_JS, CHROMIUM, CURL, NATS];
 
 /// Sees to it that all of it is there, and fails naming what is not.
 pub fn ensure(needs: &[Need], consent: &Consent) -> Result<()> {

@@ -9,6 +9,7 @@ pub mod problem;
 pub mod push;
 pub mod resource;
 pub mod snapshot;
+pub mod subject;
 pub mod validate;
 
 #[cfg(test)]

@@ -140,12 +140,16 @@ pub struct BindingSpec {
     pub rules: String,
 }
 
-/// Where a hub's clients prove who they are. Any combination of the three; a token is tried before the provider.
+/// Where a hub's clients prove who they are: a service, asked over HTTP or NATS, the tenant's tokens, or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct AuthProviderSpec {
     #[serde(deserialize_with = "optional")]
     pub http: Option<HttpProviderSpec>,
+    /// Not written where there is none, so that nodes of an earlier version can read what others have. Boxed, or every
+    /// resource of any kind would take more memory.
+    #[serde(deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    pub nats: Option<Box<NatsProviderSpec>>,
     #[serde(deserialize_with = "optional")]
     pub jwt: Option<JwtSpec>,
 }
@@ -159,6 +163,19 @@ pub struct HttpProviderSpec {
     pub method: Option<String>,
     /// `https://…` or `http://…`.
     pub url: String,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// For one attempt, in milliseconds; None: the node's default.
+    #[serde(default)]
+    pub timeout_ms: Option<u32>,
+}
+
+/// The same service, where it answers requests over NATS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct NatsProviderSpec {
+    /// Where it is asked, without wildcards: `appsockets.auth.shop`.
+    pub subject: String,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// For one attempt, in milliseconds; None: the node's default.
@@ -200,6 +217,7 @@ mod tests {
             r#"{"kind":"Namespace","hub":"a","name":"n","spec":{"rules":"r","x":1}}"#,
             r#"{"kind":"AuthProvider","hub":"a","name":"a","spec":{}}"#,
             r#"{"kind":"AuthProvider","hub":"a","spec":{"http":{"url":"https://a","x":1}}}"#,
+            r#"{"kind":"AuthProvider","hub":"a","spec":{"nats":{"subject":"a","x":1}}}"#,
             r#"{"kind":"AuthProvider","hub":"a","spec":{"jwt":{"key":"x"}}}"#,
             r#"{"kind":"Pod","name":"a"}"#,
             // By itself serde would read these in the order of the fields.
@@ -207,8 +225,17 @@ mod tests {
             r#"{"kind":"Hub","name":"a","spec":{"limits":[1]}}"#,
             r#"{"kind":"Channel","hub":"a","name":"c","spec":["r"]}"#,
             r#"{"kind":"AuthProvider","hub":"a","spec":{"jwt":[null,null,"https://a.example"]}}"#,
+            r#"{"kind":"AuthProvider","hub":"a","spec":{"nats":["a"]}}"#,
         ] {
             assert!(serde_json::from_str::<Resource>(json).is_err(), "{json}");
         }
+    }
+
+    /// Nodes of an earlier version refuse fields that they do not know.
+    #[test]
+    fn what_earlier_versions_know_is_written_as_they_read_it() {
+        let json = r#"{"kind":"AuthProvider","hub":"a","spec":{"http":null,"jwt":null}}"#;
+        let resource: Resource = serde_json::from_str(json).expect("valid");
+        assert_eq!(serde_json::to_string(&resource).expect("it is JSON"), json);
     }
 }

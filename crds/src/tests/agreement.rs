@@ -18,7 +18,7 @@ fn what_the_definitions_let_through_nodes_take() {
     let schemas = schemas();
     let compiled: HashMap<_, _> = schemas.iter().map(|(kind, schema)| (kind, compile_schema(schema))).collect();
     let validator = Validator::new();
-    for (right, field, values) in [hubs(), channels(), over_http(), tokens()].concat() {
+    for (right, field, values) in [hubs(), channels(), over_http(), over_nats(), tokens()].concat() {
         let kind = right["kind"].as_str().unwrap().to_owned();
         let (mut taken, mut refused) = (0, 0);
         for value in values {
@@ -156,6 +156,27 @@ fn over_http() -> Rows {
         (http.clone(), "/spec/http/url", urls),
         (http.clone(), "/spec/http/headers", headers),
         (http, "/spec/http/timeoutMs", each([i32::MIN, -1, 0, 1, 60_000, 60_001, 600_000, i32::MAX])),
+    ]
+}
+
+fn over_nats() -> Rows {
+    let header = |name: &str, value: &str| json!({"name": name, "value": value});
+    let spec = json!({"subject": "a", "headers": [header("x", "y")], "timeoutMs": 1});
+    let nats = object("AuthProvider", json!({"hubRef": {"name": "shop"}, "nats": spec}));
+    // Each character alone, within a part, and first in a further one.
+    let signs = (0..=0x100).filter_map(char::from_u32);
+    let each_sign = signs.flat_map(|sign| [format!("{sign}"), format!("a{sign}b"), format!("a.{sign}")]);
+    let others = ["", "a..b", ".a", "a.", "a.b.c", "_INBOX.a", "$SYS.a", "a.>", "a.*", "a\n", "{hub}.a"];
+    let long = [1000, 1001].map(|many| "a".repeat(many));
+    let subjects = each(each_sign.chain(others.map(str::to_owned)).chain(long));
+    let names = ["Nats-Msg-Id", "nats-", "NATS-X", "natsx", "Host", "Accept", "", "a b", "ä"];
+    let mut headers: Vec<_> = names.iter().map(|name| json!([header(name, "v")])).collect();
+    headers.extend(["", "a\nb", "ä"].map(|value| json!([header("a", value)])));
+    headers.extend([32, 33].map(|many| json!((0..many).map(|n| header(&format!("x-{n}"), "")).collect::<Vec<_>>())));
+    vec![
+        (nats.clone(), "/spec/nats/subject", subjects),
+        (nats.clone(), "/spec/nats/headers", headers),
+        (nats, "/spec/nats/timeoutMs", each([i32::MIN, -1, 0, 1, 60_000, 60_001, i32::MAX])),
     ]
 }
 

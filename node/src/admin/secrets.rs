@@ -1,8 +1,10 @@
 //! Secrets go in and never come out: where one stands, administrators read a mark.
 
+use std::collections::BTreeMap;
+
 use appsockets_core::settings::{
     problem::Problem,
-    resource::{AuthProviderSpec, HttpProviderSpec, JwtSpec, Resource},
+    resource::{AuthProviderSpec, HttpProviderSpec, JwtSpec, NatsProviderSpec, Resource},
 };
 
 /// Stands for a secret. In what is written it keeps the one that is there.
@@ -12,9 +14,10 @@ pub const MARK: &str = "(secret)";
 pub fn hide(resource: &Resource) -> Resource {
     let mut shown = resource.clone();
     if let Resource::AuthProvider { spec, .. } = &mut shown {
-        let headers = spec.http.iter_mut().flat_map(|http| http.headers.values_mut());
+        let over_http = spec.http.iter_mut().flat_map(|http| http.headers.values_mut());
+        let over_nats = spec.nats.iter_mut().flat_map(|nats| nats.headers.values_mut());
         let secret = spec.jwt.iter_mut().filter_map(|jwt| jwt.secret.as_mut());
-        headers.chain(secret).for_each(|value| *value = MARK.to_owned());
+        over_http.chain(over_nats).chain(secret).for_each(|value| *value = MARK.to_owned());
     }
     shown
 }
@@ -31,18 +34,28 @@ pub fn keep(written: &mut Resource, held: Option<&Resource>) -> Result<(), Vec<P
         _ => None,
     };
     let mut problems = Vec::new();
-    keep_headers(spec, held, &mut problems);
+    if let Some(HttpProviderSpec { url, headers, .. }) = &mut spec.http {
+        let held = held.and_then(|held| held.http.as_ref()).filter(|held| held.url == *url);
+        keep_headers("spec.http.headers", headers, held.map(|held| &held.headers), &mut problems);
+    }
+    if let Some(NatsProviderSpec { subject, headers, .. }) = spec.nats.as_deref_mut() {
+        let held = held.and_then(|held| held.nats.as_ref()).filter(|held| held.subject == *subject);
+        keep_headers("spec.nats.headers", headers, held.map(|held| &held.headers), &mut problems);
+    }
     keep_secret(spec, held, &mut problems);
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-fn keep_headers(spec: &mut AuthProviderSpec, held: Option<&AuthProviderSpec>, problems: &mut Vec<Problem>) {
-    let Some(HttpProviderSpec { url, headers, .. }) = &mut spec.http else { return };
-    let held = held.and_then(|held| held.http.as_ref()).filter(|held| held.url == *url);
+fn keep_headers(
+    field: &str,
+    headers: &mut BTreeMap<String, String>,
+    held: Option<&BTreeMap<String, String>>,
+    problems: &mut Vec<Problem>,
+) {
     for (name, value) in headers.iter_mut().filter(|(_, value)| *value == MARK) {
-        match held.and_then(|held| held.headers.get(name)) {
+        match held.and_then(|held| held.get(name)) {
             Some(kept) => value.clone_from(kept),
-            None => problems.push(nothing_to_keep(format!("spec.http.headers.{name}"))),
+            None => problems.push(nothing_to_keep(format!("{field}.{name}"))),
         }
     }
 }

@@ -45,6 +45,8 @@ pub enum FetchError {
     TimedOut,
     #[error("the answer is too large")]
     TooLarge,
+    #[error("the question is too large for what carries it")]
+    Unsendable,
     #[error("the connection failed: {0}")]
     Broken(String),
 }

@@ -85,7 +85,7 @@ mod tests {
         let (hubs, hub) = (Hubs::new(), Hub::with_spec("h", &HubSpec::default()));
         let spec = |secret: &str| {
             let jwt = JwtSpec { secret: Some(secret.to_owned()), ..JwtSpec::default() };
-            Arc::new(AuthProviderSpec { http: None, jwt: Some(jwt) })
+            Arc::new(AuthProviderSpec { jwt: Some(jwt), ..AuthProviderSpec::default() })
         };
         assert_eq!(*hubs.get(&hub, &spec("a"), 0, || 1), 1);
         assert_eq!(*hubs.get(&hub, &spec("a"), 0, || 2), 1, "equal settings");

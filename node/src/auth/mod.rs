@@ -1,4 +1,4 @@
-//! Who a session is: the hub's own service by HTTP, the tenant's tokens, and our own.
+//! Who a session is: the hub's own service by HTTP or NATS, the tenant's tokens, and our own.
 //!
 //! The core decides what an identity may do; here is only found out whose it is. Nothing here knows sessions or
 //! sockets. All of it runs on the node's small runtime, never on a worker's thread.
@@ -11,14 +11,24 @@ use appsockets_core::{
     session::request::Credentials,
     settings::{
         hub::Hub,
-        resource::{AuthProviderSpec, JwtSpec},
+        resource::{AuthProviderSpec, HttpProviderSpec, JwtSpec, NatsProviderSpec},
     },
 };
 
 use self::{
-    clock::Clock, fetch::Fetcher, guard::Guard, hubs::Hubs, jwks::Jwks, own::OwnTokens, provider::HttpProvider,
-    tenant::TenantTokens, token::Shown,
+    clock::Clock,
+    fetch::Fetcher,
+    guard::Guard,
+    hubs::Hubs,
+    jwks::Jwks,
+    over_http::OverHttp,
+    over_nats::OverNats,
+    own::OwnTokens,
+    provider::{Provider, Way},
+    tenant::TenantTokens,
+    token::Shown,
 };
+use crate::nats::Nats;
 
 mod breaker;
 mod clock;
@@ -29,6 +39,8 @@ mod guard;
 mod hubs;
 mod jwks;
 mod key;
+mod over_http;
+mod over_nats;
 mod own;
 mod provider;
 mod question;
@@ -55,24 +67,27 @@ pub struct Authenticator {
     clock: Clock,
     guard: Guard,
     fetcher: Fetcher,
+    /// None: this node has no NATS.
+    nats: Option<Arc<Nats>>,
     own: OwnTokens,
     hubs: Hubs<Checked>,
 }
 
 /// A hub's settings, ready for use, or what is wrong with them.
 struct Checked {
-    http: Option<Result<HttpProvider, &'static str>>,
+    http: Option<Result<Provider, &'static str>>,
+    nats: Option<Result<Provider, &'static str>>,
     jwt: Option<Result<TenantTokens, &'static str>>,
 }
 
 impl Authenticator {
     /// Fails if the configuration is not valid or TLS can't be set up.
-    pub fn new(config: AuthConfig) -> anyhow::Result<Self> {
+    pub fn new(config: AuthConfig, nats: Option<Arc<Nats>>) -> anyhow::Result<Self> {
         config.validate()?;
         let guard = Guard::new(config.allow_private_addresses, &config.allowed_networks);
         let fetcher = Fetcher::new(guard.clone(), config.response_bytes_max)?;
         let own = OwnTokens::new(&config);
-        Ok(Authenticator { config, clock: Clock::start(), guard, fetcher, own, hubs: Hubs::new() })
+        Ok(Authenticator { config, clock: Clock::start(), guard, fetcher, nats, own, hubs: Hubs::new() })
     }
 
     /// For `Auth` messages and tokens given while connecting. Needs a tokio runtime; may be given up at any time.
@@ -88,7 +103,8 @@ impl Authenticator {
             Credentials::Token(token) => self.by_token(hub, &Shown::new(token)?).await,
             Credentials::Opaque(payload) => {
                 let checked = self.checked(hub).ok_or_else(not_configured)?;
-                usable(checked.http.as_ref())?.ask(&hub.id, session_id, payload).await
+                // With both, which no source of settings lets through, the one counts that was there first.
+                usable(checked.http.as_ref().or(checked.nats.as_ref()))?.ask(&hub.id, session_id, payload).await
             }
         }
     }
@@ -108,8 +124,9 @@ impl Authenticator {
     /// Fails with a sentence for the author of the settings, which begins with the field. What is wrong here makes the
     /// hub answer `auth_not_configured`.
     pub fn check(&self, spec: &AuthProviderSpec) -> Result<(), String> {
-        let Checked { http, jwt } = self.check_all(spec);
+        let Checked { http, nats, jwt } = self.check_all(spec);
         http.transpose().map_err(|sentence| format!("http: {sentence}"))?;
+        nats.transpose().map_err(|sentence| format!("nats: {sentence}"))?;
         jwt.transpose().map_err(|sentence| format!("jwt: {sentence}"))?;
         Ok(())
     }
@@ -133,9 +150,22 @@ impl Authenticator {
     }
 
     fn check_all(&self, spec: &AuthProviderSpec) -> Checked {
-        let AuthProviderSpec { http, jwt } = spec;
-        let provider = |http| HttpProvider::new(http, &self.guard, &self.config, self.fetcher.clone(), self.clock);
-        Checked { http: http.as_ref().map(provider), jwt: jwt.as_ref().map(|jwt| self.tenant_tokens(jwt)) }
+        let AuthProviderSpec { http, nats, jwt } = spec;
+        Checked {
+            http: http.as_ref().map(|http| self.over_http(http)),
+            nats: nats.as_ref().map(|nats| self.over_nats(nats)),
+            jwt: jwt.as_ref().map(|jwt| self.tenant_tokens(jwt)),
+        }
+    }
+
+    fn over_http(&self, spec: &HttpProviderSpec) -> Result<Provider, &'static str> {
+        let way = Way::Http(Box::new(OverHttp::new(spec, &self.guard, self.fetcher.clone())?));
+        Provider::new(way, spec.timeout_ms, &self.config, self.clock)
+    }
+
+    fn over_nats(&self, spec: &NatsProviderSpec) -> Result<Provider, &'static str> {
+        let way = Way::Nats(OverNats::new(spec, self.nats.as_ref(), self.config.response_bytes_max)?);
+        Provider::new(way, spec.timeout_ms, &self.config, self.clock)
     }
 
     fn tenant_tokens(&self, spec: &JwtSpec) -> Result<TenantTokens, &'static str> {

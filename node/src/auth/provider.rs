@@ -1,17 +1,14 @@
-//! The tenant's own service that says who a session is: asked by HTTP, with bounds on time, size and number of calls.
+//! The tenant's own service that says who a session is: asked over HTTP or NATS, with bounds on time, size and number
+//! of calls.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use appsockets_core::{code::ErrorCode, identity::Identity, message::Payload, settings::resource::HttpProviderSpec};
+use appsockets_core::{code::ErrorCode, identity::Identity, message::Payload};
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{
-    HeaderMap, Method, Request, StatusCode,
-    header::{self, HeaderName, HeaderValue},
-};
+use hyper::StatusCode;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
@@ -19,25 +16,24 @@ use super::{
     breaker::{Breaker, Pass},
     clock::Clock,
     config::AuthConfig,
-    fetch::{Answer, FetchError, Fetcher, TIMEOUT_MS_MAX},
-    guard::{Guard, Target},
+    fetch::{Answer, FetchError, TIMEOUT_MS_MAX},
+    over_http::OverHttp,
+    over_nats::OverNats,
     question,
 };
 
 /// How many may wait for each that is being asked about.
 const WAITING_PER_CALL: usize = 16;
-const HEADERS_MAX: usize = 32;
+/// Of one provider.
+pub const HEADERS_MAX: usize = 32;
 /// The wait before the second attempt, in milliseconds; doubles with each further one.
 const PAUSE_MS: u64 = 100;
 
-/// [`HttpProviderSpec`], checked, and how the provider has been doing.
-pub struct HttpProvider {
-    target: Target,
-    method: Method,
-    headers: HeaderMap,
+/// A provider as the settings have it, and how it has been doing.
+pub struct Provider {
+    way: Way,
     timeout: Duration,
     attempts: u32,
-    fetcher: Fetcher,
     clock: Clock,
     /// Those who are called or wait.
     seats: Semaphore,
@@ -46,32 +42,29 @@ pub struct HttpProvider {
     breaker: Mutex<Breaker>,
 }
 
+/// How it is reached.
+pub enum Way {
+    Http(Box<OverHttp>),
+    Nats(OverNats),
+}
+
 /// A call that the breaker let pass; one that is given up is abandoned.
 struct Call<'a> {
-    provider: &'a HttpProvider,
+    provider: &'a Provider,
     pass: Option<Pass>,
 }
 
-impl HttpProvider {
+impl Provider {
     /// Fails with a sentence for the author of the settings.
-    pub fn new(
-        spec: &HttpProviderSpec,
-        guard: &Guard,
-        config: &AuthConfig,
-        fetcher: Fetcher,
-        clock: Clock,
-    ) -> Result<Self, &'static str> {
-        let timeout_ms = spec.timeout_ms.map_or(config.timeout_ms, u64::from);
+    pub fn new(way: Way, timeout_ms: Option<u32>, config: &AuthConfig, clock: Clock) -> Result<Self, &'static str> {
+        let timeout_ms = timeout_ms.map_or(config.timeout_ms, u64::from);
         if !(1..=TIMEOUT_MS_MAX).contains(&timeout_ms) {
             return Err("timeoutMs must be 1 to 10000");
         }
-        Ok(HttpProvider {
-            target: guard.target(&spec.url)?,
-            method: method(spec.method.as_deref())?,
-            headers: headers(spec)?,
+        Ok(Provider {
+            way,
             timeout: Duration::from_millis(timeout_ms),
             attempts: config.attempts,
-            fetcher,
             clock,
             seats: Semaphore::new(config.calls_in_flight_max * (1 + WAITING_PER_CALL)),
             calls: Semaphore::new(config.calls_in_flight_max),
@@ -113,7 +106,7 @@ impl HttpProvider {
     async fn attempts(&self, body: Bytes) -> Result<Answer, FetchError> {
         let mut attempt = 1;
         loop {
-            let outcome = self.fetcher.send(self.request(body.clone()), self.timeout).await;
+            let outcome = self.send(body.clone()).await;
             if attempt >= self.attempts || !is_worth_repeating(&outcome) {
                 return outcome;
             }
@@ -122,12 +115,11 @@ impl HttpProvider {
         }
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.target.uri();
-        *request.headers_mut() = self.headers.clone();
-        request
+    async fn send(&self, body: Bytes) -> Result<Answer, FetchError> {
+        match &self.way {
+            Way::Http(http) => http.send(body, self.timeout).await,
+            Way::Nats(nats) => nats.send(body, self.timeout).await,
+        }
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -155,7 +147,7 @@ fn is_worth_repeating(outcome: &Result<Answer, FetchError>) -> bool {
     match outcome {
         Ok(answer) => is_overloaded(answer.status),
         Err(FetchError::TimedOut | FetchError::Broken(_)) => true,
-        Err(FetchError::Refused | FetchError::TooLarge) => false,
+        Err(FetchError::Refused | FetchError::TooLarge | FetchError::Unsendable) => false,
     }
 }
 
@@ -164,7 +156,7 @@ fn is_worth_repeating(outcome: &Result<Answer, FetchError>) -> bool {
 fn is_healthy(outcome: &Result<Answer, FetchError>) -> bool {
     match outcome {
         Ok(answer) => !is_overloaded(answer.status),
-        Err(FetchError::TooLarge) => true,
+        Err(FetchError::TooLarge | FetchError::Unsendable) => true,
         Err(FetchError::TimedOut | FetchError::Broken(_) | FetchError::Refused) => false,
     }
 }
@@ -178,47 +170,6 @@ fn pause(attempt: u32) -> Duration {
     let whole = PAUSE_MS << attempt.min(5);
     let chance = u64::from(getrandom::u32().unwrap_or_default()) % (whole / 4 + 1);
     Duration::from_millis(whole / 4 + chance)
-}
-
-fn method(name: Option<&str>) -> Result<Method, &'static str> {
-    match name {
-        None | Some("POST") => Ok(Method::POST),
-        Some("PUT") => Ok(Method::PUT),
-        Some("PATCH") => Ok(Method::PATCH),
-        Some("GET") => Ok(Method::GET),
-        Some(_) => Err("the method must be POST, PUT, PATCH or GET"),
-    }
-}
-
-fn headers(spec: &HttpProviderSpec) -> Result<HeaderMap, &'static str> {
-    // Those that frame a message are the client's: set by a tenant, they could split one request into two.
-    const RESERVED: [HeaderName; 9] = [
-        header::CONNECTION,
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::EXPECT,
-        header::HOST,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ];
-    if spec.headers.len() > HEADERS_MAX {
-        return Err("more than 32 headers");
-    }
-    let mut headers = HeaderMap::new();
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    for (name, value) in &spec.headers {
-        let name: HeaderName = name.parse().map_err(|_| "the name of a header is not valid")?;
-        if RESERVED.contains(&name) {
-            return Err("a header is reserved: Connection, Content-*, Expect, Host, TE, Trailer, Transfer-*, Upgrade");
-        }
-        let mut value = HeaderValue::from_str(value).map_err(|_| "the value of a header is not valid")?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(headers)
 }
 
 fn left_alone() -> AuthError {

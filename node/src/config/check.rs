@@ -1,10 +1,11 @@
 //! What is wrong with values only beside one another.
 
-use appsockets_core::settings::{problem::Problem, resource::Resource};
+use appsockets_core::settings::{problem::Problem, resource::Resource, subject};
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, OperatorConfig, TlsConfig, reading::Given};
+use super::{Config, EngineConfig, OperatorConfig, TlsConfig, reading::Given};
+use crate::nats::{NatsConfig, Servers};
 
 /// All of it.
 pub fn problems(config: &Config, given: &Given) -> Vec<Problem> {
@@ -59,10 +60,30 @@ pub fn problems(config: &Config, given: &Given) -> Vec<Problem> {
             problems.push(Problem::new(named("cluster.membership.secretKey"), sentence));
         }
     }
+    problems.extend(of_nats(&config.nats, &config.engine).map(|(path, sentence)| Problem::new(named(path), sentence)));
     let hub = Resource::Hub { name: "dynamic".to_owned(), spec: config.engine.dynamic_hub.clone() };
     problems.extend(hub.problems().into_iter().map(|Problem { place, sentence }| {
         let field = place.trim_start_matches("spec.").split('[').next().unwrap_or_default().to_owned();
         Problem::new(named(&format!("engine.dynamicHub.{field}")), sentence)
     }));
     problems
+}
+
+/// By the key that it concerns.
+fn of_nats(nats: &NatsConfig, engine: &EngineConfig) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let url = nats.url.first();
+    let unreadable = Servers::parse(&url).err().filter(|_| !url.is_empty());
+    let patterns = nats.auth_subjects.iter().all(|pattern| subject::is_pattern(pattern));
+    let sentence = "Write subjects such as appsockets.auth.>, without spaces, and with `*` and `>` only in the place of whole \
+                    parts, `>` at the end.";
+    let patterns = (!patterns).then_some(("nats.authSubjects", sentence));
+    let template = engine.dynamic_hub_auth_subject.as_deref();
+    let sentence = "Write a subject of at most 200 bytes in which `{hub}` stands once, alone between dots, such as \
+                    appsockets.auth.{hub}.";
+    let malformed = template.filter(|template| !subject::is_template(template)).map(|_| sentence);
+    let is_allowed = |subject: &str| nats.auth_subjects.iter().any(|pattern| subject::matches(pattern, subject));
+    let sentence = "Write a subject that `nats.authSubjects` has, or add this one there.";
+    let forbidden = template.filter(|template| !is_allowed(template)).map(|_| sentence);
+    let of_template = malformed.or(forbidden).map(|sentence| ("engine.dynamicHubAuthSubject", sentence));
+    unreadable.map(|sentence| ("nats.url", sentence)).into_iter().chain(patterns).chain(of_template)
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 use appsockets_core::settings::resource::HubSpec;
 
 use super::section::section;
-use crate::{auth::AuthConfig, secret::Secret, store::PAGE_ROWS_MAX};
+use crate::{auth::AuthConfig, nats::NatsConfig, secret::Secret, store::PAGE_ROWS_MAX};
 
 /// Times are added to the clock, which must not overflow: some hundred years, which is as good as never.
 const TIMES: RangeInclusive<u64> = 0..=4_000_000_000_000;
@@ -42,6 +42,8 @@ section! {
         pub storage: StorageConfig = StorageConfig::default();
         /// Who somebody is.
         pub auth: AuthConfig = AuthConfig::default();
+        /// NATS, over which auth providers are asked.
+        pub nats: NatsConfig = NatsConfig::default();
         /// Administration.
         pub admin: AdminConfig = AdminConfig::default();
         /// What watches the node.
@@ -75,6 +77,10 @@ section! {
         pub allow_dynamic_hubs: bool = false;
         /// What such a hub is made with.
         pub dynamic_hub: HubSpec = HubSpec::default();
+        /// Where the auth provider of such a hub is asked over NATS, as `appsockets.auth.{hub}`: `{hub}`, which stands
+        /// alone between dots, becomes the hub's name, and all in it but letters and digits of ASCII, `-` and `_` is
+        /// escaped as in URLs. null: such a hub gets no auth provider.
+        pub dynamic_hub_auth_subject: Option<String> = None;
         /// How many hubs may be made in that way.
         pub dynamic_hubs_max: usize = 1_000;
         /// How often the file of resources is looked at.

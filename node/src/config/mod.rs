@@ -101,6 +101,7 @@ fn follow(config: &Config, leaves: &[Leaf], files: BTreeMap<String, PathBuf>) {
         ("admin.token", &config.admin.token),
         ("cluster.membership.secretKey", &config.cluster.membership.secret_key),
         ("cluster.rpc.secretKey", &config.cluster.rpc.secret_key),
+        ("nats.url", &config.nats.url),
     ];
     for (path, file) in files {
         let secret = secrets.iter().find(|(name, _)| *name == path);

@@ -57,6 +57,32 @@ fn variables_go_before_the_file() {
 }
 
 #[test]
+fn nats_is_found_where_all_programs_look_for_it() {
+    let url = |text: &str, variables: &[(&str, &str)]| good(text, variables).nats.url.first();
+    let (file, theirs) = ("nats: {url: 'nats://file'}\n", ("NATS_URL", "nats://theirs"));
+    assert_eq!(url("", &[theirs]), b"nats://theirs");
+    assert_eq!(url(file, &[theirs]), b"nats://theirs");
+    assert_eq!(url(file, &[("NATS_URL", "")]), b"nats://file");
+    assert_eq!(url(file, &[theirs, ("APPSOCKETS_NATS__URL", "nats://ours")]), b"nats://ours");
+    let problems = load("", &[("NATS_URL", "redis://ann:hush@a")]).unwrap_err();
+    assert!(problems[0].starts_with("NATS_URL: Write nats://") && !problems[0].contains("hush"), "{problems:?}");
+}
+
+#[test]
+fn subjects_that_can_not_be_asked_are_told() {
+    let problems = |text: &str| load(text, &[]).unwrap_err().join("\n");
+    assert!(problems("nats: {authSubjects: [a.b, 'a b']}").contains("nats.authSubjects: Write subjects"));
+    for template in ["appsockets.auth.shop", "appsockets.auth.x{hub}", "appsockets.auth.*.{hub}"] {
+        let text = format!("engine: {{dynamicHubAuthSubject: '{template}'}}");
+        assert!(problems(&text).contains("engine.dynamicHubAuthSubject: Write a subject of at most"), "{text}");
+    }
+    let other = "engine: {dynamicHubAuthSubject: 'tenants.{hub}'}";
+    assert!(problems(other).contains("Write a subject that `nats.authSubjects` has"), "{}", problems(other));
+    good(&format!("{other}\nnats: {{authSubjects: [tenants.*]}}"), &[]);
+    good("engine: {dynamicHubAuthSubject: 'appsockets.auth.{hub}'}", &[]);
+}
+
+#[test]
 fn variables_of_the_tool_are_left_alone() {
     let document = include_str!("../../../docs/configuration.md");
     for name in VARIABLES_OF_THE_TOOL {
@@ -132,7 +158,7 @@ fn mistakes_are_named_with_their_place() {
         (
             "redis: {address: localhost}",
             "c.yaml:1:1: redis: There is no such key; here may stand `listen`, `data`, `workers`, `page`, `tls`, \
-            `engine`, `hub`, `session`, `channel`, `connection`, `storage`, `auth`, `admin`, `metrics`, \
+            `engine`, `hub`, `session`, `channel`, `connection`, `storage`, `auth`, `nats`, `admin`, `metrics`, \
             `debug`, `cluster`, `discovery`, `operator`.",
         ),
         (

@@ -15,6 +15,9 @@ const PREFIX: &str = "APPSOCKETS_";
 pub const VARIABLES_OF_THE_TOOL: [&str; 5] =
     ["APPSOCKETS_URL", "APPSOCKETS_HUB", "APPSOCKETS_TOKEN", "APPSOCKETS_ADMIN_URL", "APPSOCKETS_ADMIN_TOKEN"];
 
+/// What is called so wherever NATS is used, and what it sets; the operator hands over a Secret under this name.
+const OF_NATS: (&str, &str) = ("NATS_URL", "nats.url");
+
 /// The variable of a key.
 pub fn variable(path: &str) -> String {
     let levels: Vec<_> = path.split('.').map(upper_snake_case).collect();
@@ -37,8 +40,13 @@ pub fn read<'a>(leaves: &'a [Leaf], environment: impl IntoIterator<Item = (OsStr
     let mut ours: Vec<_> = environment.into_iter().filter_map(ours).collect();
     ours.sort();
     for (name, value) in ours {
+        // It sorts behind those that begin like ours, which were written for this program.
+        if name == OF_NATS.0 && (value.is_empty() || reading.given.contains_key(OF_NATS.1)) {
+            continue;
+        }
         let place = Place::Variable(name.clone());
-        let Some(leaf) = leaves.iter().find(|leaf| variable(&leaf.path) == name) else {
+        let is_its = |leaf: &&Leaf| variable(&leaf.path) == name || (OF_NATS.0, OF_NATS.1) == (&*name, &*leaf.path);
+        let Some(leaf) = leaves.iter().find(is_its) else {
             reading.problem(&place, "", unknown(leaves, &name));
             continue;
         };
@@ -54,7 +62,7 @@ pub fn read<'a>(leaves: &'a [Leaf], environment: impl IntoIterator<Item = (OsStr
 }
 
 fn ours((name, value): (OsString, OsString)) -> Option<(String, OsString)> {
-    let name = name.to_str().filter(|name| name.starts_with(PREFIX))?;
+    let name = name.to_str().filter(|name| name.starts_with(PREFIX) || *name == OF_NATS.0)?;
     let others = VARIABLES_OF_THE_TOOL.contains(&name) || is_service_link(name, &value.to_string_lossy());
     (!others).then(|| (name.to_owned(), value))
 }

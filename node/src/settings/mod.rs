@@ -32,8 +32,9 @@ use appsockets_core::{
         entry::{Entry, ResourceId, ResourceKind, Revision, Source},
         hub::Hub,
         push::{Handed, Push, PushRefused, PushStamp, Taken},
-        resource::{HubSpec, Resource},
+        resource::{AuthProviderSpec, HubSpec, NatsProviderSpec, Resource},
         snapshot::Snapshot,
+        subject,
     },
 };
 use arc_swap::ArcSwap;
@@ -67,6 +68,8 @@ pub struct Options {
     pub database_interval: Duration,
     /// What a hub gets that is made because a client named it; None: no hubs are made so.
     pub dynamic: Option<HubSpec>,
+    /// Where the auth provider of such a hub is asked over NATS, a template of [`subject`]; None: it gets none.
+    pub dynamic_auth_subject: Option<String>,
     /// Hubs made so, at most. Each costs time in proportion to the hubs that there are.
     pub dynamic_hubs_max: usize,
     /// Resources in the database, at most, not counting those hubs.
@@ -86,6 +89,7 @@ impl Default for Options {
             file_interval: Duration::from_secs(1),
             database_interval: Duration::from_secs(5),
             dynamic: None,
+            dynamic_auth_subject: None,
             dynamic_hubs_max: 1_000,
             resources_max: 100_000,
             metadata: Limits { of_hub: 10_000, in_all: 100_000 },
@@ -249,21 +253,19 @@ impl Settings {
         if let Some(hub) = self.hub(name) {
             return Ok(hub);
         }
-        if sources.count(Source::Dynamic) >= self.options.dynamic_hubs_max {
+        if sources.dynamic_hubs() >= self.options.dynamic_hubs_max {
             self.not_made.fetch_add(1, Ordering::Relaxed);
             return Err(Refusal::TooManyDynamicHubs(self.options.dynamic_hubs_max));
         }
-        let Change { before, after, done: entry } = self.table.create_dynamic(name, spec).await?;
-        match entry {
-            Some(entry) => {
-                let mut changes: Changes = sources.gone_with(name).collect();
-                changes.push((entry.id.clone(), Some(entry)));
-                self.follow(&mut sources, Change { before, after, done: changes }).await?;
-            }
-            None => {
-                self.reload(&mut sources).await?;
-                self.publish(&mut sources);
-            }
+        let auth = self.options.dynamic_auth_subject.as_deref().map(|template| asked_at(template, name));
+        let Change { before, after, done: made } = self.table.create_dynamic(name, spec, auth).await?;
+        if made.is_empty() {
+            self.reload(&mut sources).await?;
+            self.publish(&mut sources);
+        } else {
+            let mut changes: Changes = sources.gone_with(name).collect();
+            changes.extend(made.into_iter().map(|entry| (entry.id.clone(), Some(entry))));
+            self.follow(&mut sources, Change { before, after, done: changes }).await?;
         }
         self.hub(name).ok_or_else(not_found)
     }
@@ -529,6 +531,13 @@ impl Settings {
         self.current.store(compiled.clone());
         self.changes.send_replace(compiled);
     }
+}
+
+/// The auth provider of a hub that is made for a client.
+fn asked_at(template: &str, hub: &str) -> AuthProviderSpec {
+    let subject = subject::of_hub(template, hub);
+    let nats = NatsProviderSpec { subject, headers: BTreeMap::new(), timeout_ms: None };
+    AuthProviderSpec { nats: Some(Box::new(nats)), ..AuthProviderSpec::default() }
 }
 
 fn ticks(period: Duration) -> tokio::time::Interval {

@@ -71,6 +71,12 @@ impl Sources {
         of_hub.map(|(id, _)| (id.clone(), None))
     }
 
+    /// Hubs in the database that were made for clients.
+    pub(super) fn dynamic_hubs(&self) -> usize {
+        let is_one = |entry: &&Arc<Entry>| entry.source == Source::Dynamic && entry.id.kind == ResourceKind::Hub;
+        self.database.values().filter(is_one).count()
+    }
+
     /// Rows of the database.
     pub(super) fn count(&self, source: Source) -> usize {
         self.database.values().filter(|entry| entry.source == source).count()

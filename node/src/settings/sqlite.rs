@@ -7,7 +7,7 @@ use appsockets_core::{
     channel::HubId,
     settings::{
         entry::{Entry, ResourceId, ResourceKind, Source},
-        resource::{HubSpec, Resource},
+        resource::{AuthProviderSpec, HubSpec, Resource},
     },
 };
 use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
@@ -140,36 +140,48 @@ impl Table {
         Ok(commit(transaction, before, Arc::new(entry)).await?)
     }
 
-    /// Makes a hub for a client that named it. None: there is one of this name, made by somebody else.
+    /// Makes a hub for a client that named it, with the auth provider that it is to have. Gives what was written: nothing
+    /// if there is a hub of this name, made by somebody else.
     ///
     /// It gets the least stamp that counts, so that it gives way to what an administrator said at the same time elsewhere.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn create_dynamic(&self, hub: &str, spec: &HubSpec) -> Result<Change<Option<Arc<Entry>>>, WriteError> {
+    pub async fn create_dynamic(
+        &self,
+        hub: &str,
+        spec: &HubSpec,
+        auth: Option<AuthProviderSpec>,
+    ) -> Result<Change<Vec<Arc<Entry>>>, WriteError> {
         let resource = Resource::Hub { name: hub.to_string(), spec: spec.clone() };
-        let uid = new_uid()?;
+        let auth = auth.map(|spec| Resource::AuthProvider { hub: hub.to_owned(), spec });
         let mut transaction = self.begin().await?;
         let before = revision(&mut transaction).await?;
         if find(&mut transaction, &resource.id()).await?.is_some() {
-            return Ok(Change { before, after: before, done: None });
+            return Ok(Change { before, after: before, done: Vec::new() });
         }
         self.begin_hub(&mut transaction, hub, false).await?;
         let least = removal(&mut transaction, hub).await?.map_or(0, |removed| removed.ms + 1);
-        sqlx::query(
-            "INSERT INTO settings (hub, kind, name, source, uid, generation, resource, stamp, node)
-             VALUES (?, 'Hub', ?, 'dynamic', ?, 1, ?, ?, ?)",
-        )
-        .bind(hub)
-        .bind(hub)
-        .bind(&uid)
-        .bind(json(&resource)?)
-        .bind(least)
-        .bind(self.node)
-        .execute(&mut *transaction)
-        .await?;
+        let mut made = Vec::new();
+        for resource in [resource].into_iter().chain(auth) {
+            let (id, uid) = (resource.id(), new_uid()?);
+            sqlx::query(
+                "INSERT INTO settings (hub, kind, name, source, uid, generation, resource, stamp, node)
+                 VALUES (?, ?, ?, 'dynamic', ?, 1, ?, ?, ?)",
+            )
+            .bind(hub)
+            .bind(id.kind.name())
+            .bind(&*id.name)
+            .bind(&uid)
+            .bind(json(&resource)?)
+            .bind(least)
+            .bind(self.node)
+            .execute(&mut *transaction)
+            .await?;
+            made.push(Arc::new(Entry::new(Source::Dynamic, uid, 1, resource)));
+        }
         see(&mut transaction, least).await?;
-        Ok(commit(transaction, before, Some(Arc::new(Entry::new(Source::Dynamic, uid, 1, resource)))).await?)
+        Ok(commit(transaction, before, made).await?)
     }
 
     /// Removes a resource; with a hub, everything of that hub, so that a later one of the same name inherits nothing.

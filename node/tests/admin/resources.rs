@@ -100,3 +100,22 @@ async fn secrets_are_never_given_back() {
     moved.is_refusal(400, "resource_invalid");
     assert!(moved.body["detail"].as_str().unwrap().contains("spec.http.headers.authorization"));
 }
+
+#[tokio::test]
+async fn headers_over_nats_stay_with_their_subject() {
+    let server = Server::start().await;
+    server.put("/v1/hubs/shop", OPEN).await.is_done();
+    let path = "/v1/hubs/shop/auth-provider";
+    let written = server.put(path, json!({"nats": {"subject": "auth.shop", "headers": {"x-key": "hush"}}})).await;
+    written.is_done();
+    assert!(!written.text.contains("hush"), "{}", written.text);
+    let mut spec = written.body["spec"].clone();
+    assert_eq!(spec["nats"]["headers"]["x-key"], "(secret)");
+    server.put(path, &spec).await.is_done();
+    spec["nats"]["subject"] = json!("auth.other");
+    let moved = server.put(path, &spec).await;
+    moved.is_refusal(400, "resource_invalid");
+    assert!(moved.body["detail"].as_str().unwrap().contains("spec.nats.headers.x-key"));
+    let both = json!({"nats": {"subject": "auth.shop"}, "http": {"url": "https://a.example/"}});
+    server.put(path, both).await.is_refusal(400, "resource_invalid");
+}

@@ -9,6 +9,9 @@ mod hubs;
 mod keys;
 mod limits;
 mod metadata;
+mod nats;
+#[path = "../../src/auth/tests/nats_server.rs"]
+mod nats_server;
 mod operator;
 mod presence;
 mod process;

@@ -20,6 +20,7 @@ fn its_examples_are_taken() {
     let mut question = None;
     for blocks::Block { language, text } in &blocks {
         match (language.as_str(), text) {
+            ("yaml", text) if text.starts_with("kind: AuthProvider") => over_nats(text),
             ("yaml", text) if text.starts_with("kind: ") => resources(text),
             ("yaml", text) if text.contains("\ncluster:") => cluster(text),
             ("yaml", text) => configuration(text),
@@ -62,6 +63,14 @@ fn provider(question: &str, answer: &str) {
     let asked = asked.join().unwrap();
     assert_like(&question, &asked);
     assert_eq!(question.as_object().map(Map::len), asked.as_object().map(Map::len), "{asked}");
+}
+
+/// It is taken, and a node without NATS says of it what is written there.
+fn over_nats(text: &str) {
+    let node = Running::with(&format!("{{kind: Hub, name: shop, spec: {{allowAnonymous: true}}}}\n---\n{text}"));
+    let mut socket = Socket::connect(&format!("ws://{}/hubs/shop/ws", node.address), None);
+    socket.send(r#"{"event":"Auth","payload":{"reqID":1,"payload":"who I am"}}"#);
+    assert_eq!(socket.next("Auth")["error"]["name"], "auth_not_configured");
 }
 
 /// The files that it names are in a folder of ours.

@@ -1,9 +1,14 @@
 //! Whether an auth provider makes sense.
 
+use std::collections::BTreeMap;
+
 use url::Url;
 
 use super::Check;
-use crate::settings::resource::{AuthProviderSpec, HttpProviderSpec, JwtSpec};
+use crate::settings::{
+    resource::{AuthProviderSpec, HttpProviderSpec, JwtSpec, NatsProviderSpec},
+    subject,
+};
 
 /// The fewest bytes of a shared secret: as many as the shortest hash that is made with it.
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -20,11 +25,17 @@ const KEY_ALGORITHMS: [&str; 9] = ["RS256", "RS384", "RS512", "PS256", "PS384", 
 
 impl Check {
     pub(super) fn auth(&mut self, spec: &AuthProviderSpec) {
-        let AuthProviderSpec { http, jwt } = spec;
-        let sentence = "Give `http`, `jwt` or both, so that there is a way to authenticate.";
-        self.that(http.is_some() || jwt.is_some(), "spec", sentence);
+        let AuthProviderSpec { http, nats, jwt } = spec;
+        let sentence =
+            "Give `http` or `nats`, `jwt`, or one of the two and `jwt`, so that there is a way to authenticate.";
+        self.that(http.is_some() || nats.is_some() || jwt.is_some(), "spec", sentence);
+        let sentence = "Give either `http` or `nats`: a hub has one provider.";
+        self.that(http.is_none() || nats.is_none(), "spec", sentence);
         if let Some(http) = http {
             self.http(http);
+        }
+        if let Some(nats) = nats {
+            self.nats(nats);
         }
         if let Some(jwt) = jwt {
             self.jwt(jwt);
@@ -38,22 +49,39 @@ impl Check {
         let sentence = "Write a method in capital letters, such as POST.";
         self.that(method.as_ref().is_none_or(is_method), "spec.http.method", sentence);
         self.url("spec.http.url", url);
-        self.that(headers.len() <= HEADERS_MAX, "spec.http.headers", "List at most 32 headers.");
-        for (name, value) in headers {
-            self.header(name, value);
-        }
-        let in_time = timeout_ms.is_none_or(|ms| (1..=PROVIDER_TIMEOUT_MS_MAX).contains(&ms));
-        self.that(in_time, "spec.http.timeoutMs", "Write 1 to 60000 milliseconds, or leave it out.");
+        let is_reserved = |name: &str| RESERVED_HEADERS.iter().any(|reserved| reserved.eq_ignore_ascii_case(name));
+        self.headers("spec.http.headers", headers, is_reserved);
+        self.timeout("spec.http.timeoutMs", *timeout_ms);
     }
 
-    fn header(&mut self, name: &str, value: &str) {
-        let field = format!("spec.http.headers.{name}");
+    fn nats(&mut self, spec: &NatsProviderSpec) {
+        let NatsProviderSpec { subject, headers, timeout_ms } = spec;
+        let sentence = "Write a subject such as appsockets.auth.shop: at most 1000 letters, digits and signs of ASCII, \
+                        without spaces, `*` and `>`, nothing empty between two `.`, and not with `$` or `_` first.";
+        self.that(subject::is_subject(subject), "spec.nats.subject", sentence);
+        let is_reserved = |name: &str| name.as_bytes().iter().take(5).map(u8::to_ascii_lowercase).eq(*b"nats-");
+        self.headers("spec.nats.headers", headers, is_reserved);
+        self.timeout("spec.nats.timeoutMs", *timeout_ms);
+    }
+
+    fn timeout(&mut self, field: &str, timeout_ms: Option<u32>) {
+        let in_time = timeout_ms.is_none_or(|ms| (1..=PROVIDER_TIMEOUT_MS_MAX).contains(&ms));
+        self.that(in_time, field, "Write 1 to 60000 milliseconds, or leave it out.");
+    }
+
+    fn headers(&mut self, field: &str, headers: &BTreeMap<String, String>, is_reserved: impl Fn(&str) -> bool) {
+        self.that(headers.len() <= HEADERS_MAX, field, "List at most 32 headers.");
+        for (name, value) in headers {
+            self.header(&format!("{field}.{name}"), name, value, is_reserved(name));
+        }
+    }
+
+    fn header(&mut self, field: &str, name: &str, value: &str, reserved: bool) {
         let is_name = !name.is_empty() && name.len() <= 256 && name.bytes().all(is_token_byte);
-        self.that(is_name, &field, "Write a header's name: letters, digits and `-`.");
-        let reserved = RESERVED_HEADERS.iter().any(|reserved| reserved.eq_ignore_ascii_case(name));
-        self.that(!reserved, &field, "Leave this header out: the connection itself decides it.");
+        self.that(is_name, field, "Write a header's name: letters, digits and `-`.");
+        self.that(!reserved, field, "Leave this header out: the connection itself decides it.");
         let is_value = value.len() <= TEXT_BYTES_MAX && value.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
-        self.that(is_value, &field, "Write the value in one line of ASCII, at most 16384 bytes.");
+        self.that(is_value, field, "Write the value in one line of ASCII, at most 16384 bytes.");
     }
 
     fn url(&mut self, field: &str, text: &str) {
@@ -147,6 +175,31 @@ mod tests {
         }
         let many: Vec<_> = (0..33).map(|n| format!(r#""X-{n}":"""#)).collect();
         assert_eq!(http(&format!(r#","headers":{{{}}}"#, many.join(","))), ["spec.http.headers"]);
+    }
+
+    #[test]
+    fn an_auth_provider_over_nats() {
+        let nats = |subject: &str, rest: &str| auth(&format!(r#"{{"nats":{{"subject":"{subject}"{rest}}}}}"#));
+        let good = r#","headers":{"X-Api-Key":"a b","Host":"x"},"timeoutMs":60000"#;
+        assert!(nats("appsockets.auth.shop", good).is_empty());
+        for subject in ["", "a b", "a.*", "a.>", "a..b", ".a", "a.", "ä", "$SYS.REQ", "_INBOX.x", &"a".repeat(1001)] {
+            assert_eq!(nats(subject, ""), ["spec.nats.subject"], "{subject}");
+        }
+        assert_eq!(nats("a", r#","timeoutMs":0"#), ["spec.nats.timeoutMs"]);
+        for (name, value) in [("", "x"), ("a:b", "x"), ("nats-Msg-Id", "1"), ("X", "a\\r\\nb"), ("X", "ä")] {
+            let header = format!(r#","headers":{{"{name}":"{value}"}}"#);
+            assert_eq!(nats("a", &header), [format!("spec.nats.headers.{name}")], "{header}");
+        }
+        let many: Vec<_> = (0..33).map(|n| format!(r#""X-{n}":"""#)).collect();
+        assert_eq!(nats("a", &format!(r#","headers":{{{}}}"#, many.join(","))), ["spec.nats.headers"]);
+    }
+
+    #[test]
+    fn a_hub_has_one_provider() {
+        let (http, nats) = (r#""http":{"url":"https://a.example"}"#, r#""nats":{"subject":"a"}"#);
+        let jwt = format!(r#""jwt":{{"secret":"{SECRET}"}}"#);
+        assert_eq!(auth(&format!("{{{http},{nats}}}")), ["spec"]);
+        assert!(auth(&format!("{{{nats},{jwt}}}")).is_empty());
     }
 
     #[test]

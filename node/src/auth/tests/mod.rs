@@ -27,6 +27,8 @@ use super::{AuthConfig, AuthError, Authenticator};
 
 mod jwks;
 mod keys;
+mod nats;
+mod nats_server;
 mod provider;
 mod token;
 
@@ -43,7 +45,7 @@ fn config() -> AuthConfig {
 }
 
 fn authenticator(config: AuthConfig) -> Authenticator {
-    Authenticator::new(config).expect("a valid configuration")
+    Authenticator::new(config, None).expect("a valid configuration")
 }
 
 fn hub(auth: Option<AuthProviderSpec>) -> Hub {
@@ -52,11 +54,11 @@ fn hub(auth: Option<AuthProviderSpec>) -> Hub {
 
 fn http_hub(url: &str) -> Hub {
     let http = HttpProviderSpec { method: None, url: url.to_owned(), headers: Default::default(), timeout_ms: None };
-    hub(Some(AuthProviderSpec { http: Some(http), jwt: None }))
+    hub(Some(AuthProviderSpec { http: Some(http), ..AuthProviderSpec::default() }))
 }
 
 fn jwt_hub(jwt: JwtSpec) -> Hub {
-    hub(Some(AuthProviderSpec { http: None, jwt: Some(jwt) }))
+    hub(Some(AuthProviderSpec { jwt: Some(jwt), ..AuthProviderSpec::default() }))
 }
 
 fn opaque(text: &str) -> Credentials {

@@ -35,7 +35,7 @@ async fn a_provider_is_asked_as_configured_and_its_answer_taken() {
     let (server, url) = Server::start([good()]).await;
     let headers = [("authorization".to_owned(), "Bearer t".to_owned())].into();
     let http = HttpProviderSpec { method: Some("PUT".to_owned()), url, headers, timeout_ms: Some(9_000) };
-    let hub = hub(Some(AuthProviderSpec { http: Some(http), jwt: None }));
+    let hub = hub(Some(AuthProviderSpec { http: Some(http), ..AuthProviderSpec::default() }));
     let identity = authenticator(config()).authenticate(&hub, "s1", &opaque("let me in")).await.expect("accepted");
     assert_eq!((user(&identity), identity.extra["name"].as_str()), ("ann", "Ann"));
     assert!(identity.channels[0].subscribe && !identity.channels[0].publish);
@@ -224,7 +224,7 @@ fn settings_that_can_not_work_are_told() {
     let check = |method: Option<&str>, url: &str, header: &str, timeout_ms: Option<u32>| {
         let headers = [(header.to_owned(), "v".to_owned())].into();
         let http = HttpProviderSpec { method: method.map(str::to_owned), url: url.to_owned(), headers, timeout_ms };
-        authenticator.check(&AuthProviderSpec { http: Some(http), jwt: None })
+        authenticator.check(&AuthProviderSpec { http: Some(http), ..AuthProviderSpec::default() })
     };
     assert_eq!(check(None, "https://auth.example/", "x-key", None), Ok(()));
     for (method, url, header, timeout_ms) in [

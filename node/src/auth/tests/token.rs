@@ -224,7 +224,7 @@ async fn a_hub_without_tokens_of_its_own_takes_only_ours() {
 #[test]
 fn keys_that_can_not_work_are_told() {
     let authenticator = authenticator(config());
-    let check = |jwt: JwtSpec| authenticator.check(&AuthProviderSpec { http: None, jwt: Some(jwt) });
+    let check = |jwt: JwtSpec| authenticator.check(&AuthProviderSpec { jwt: Some(jwt), ..AuthProviderSpec::default() });
     let only = |spec: JwtSpec, name: &str| JwtSpec { algorithms: vec![name.to_owned()], ..spec };
     assert_eq!(check(only(pem_spec(keys::RSA_PUBLIC), "RS256")), Ok(()));
     let deep = URL_SAFE_NO_PAD.encode([0x30, 0x80].repeat(700));

@@ -325,6 +325,35 @@ async fn hubs_are_made_for_clients_only_where_that_is_switched_on() {
     assert!(!settings.hub("a").unwrap().allow_anonymous);
 }
 
+/// The subject at which the hub's auth provider is asked.
+fn asked_at(settings: &Settings, hub: &str) -> Option<String> {
+    let auth = settings.hub(hub).unwrap().auth.clone()?;
+    Some(auth.nats.as_ref().unwrap().subject.clone())
+}
+
+#[tokio::test]
+async fn hubs_made_for_clients_may_have_an_auth_provider_each() {
+    let mut folder = Folder::new();
+    folder.options.dynamic = Some(HubSpec::default());
+    folder.options.dynamic_hubs_max = 3;
+    let settings = folder.open().await.unwrap();
+    settings.create_dynamic("before").await.unwrap();
+    folder.options.dynamic_auth_subject = Some("auth.{hub}.who".to_owned());
+    let settings = folder.open().await.unwrap();
+    let hub = settings.create_dynamic("shop").await.unwrap();
+    assert_eq!(hub.auth, settings.hub("shop").unwrap().auth, "whoever asked has it, too");
+    settings.create_dynamic("a.b > ä").await.unwrap();
+    // Each counts once.
+    assert!(matches!(settings.create_dynamic("one-more").await, Err(Refusal::TooManyDynamicHubs(3))));
+    for settings in [&settings, &folder.open().await.unwrap()] {
+        assert_eq!(asked_at(settings, "shop").as_deref(), Some("auth.shop.who"));
+        assert_eq!(asked_at(settings, "a.b > ä").as_deref(), Some("auth.a%2Eb%20%3E%20%C3%A4.who"));
+        assert_eq!(asked_at(settings, "before"), None);
+    }
+    settings.remove(&ResourceId::hub("shop")).await.unwrap();
+    assert!(settings.current().problems.is_empty(), "nothing stays behind");
+}
+
 #[tokio::test]
 async fn only_so_many_hubs_are_made_for_clients() {
     let mut folder = Folder::new();
