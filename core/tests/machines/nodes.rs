@@ -217,6 +217,19 @@ impl Nodes {
     }
 }
 
+/// A node that hears a channel of the other one.
+pub fn hearing() -> (Nodes, ChannelKey) {
+    let both = view(1, &[1, 2]);
+    let key = channel(|key| both.owner(key.point()) == Some(id(2)));
+    let mut nodes = Nodes::new(2, 0);
+    nodes.install(&both, &[], &[1, 2]);
+    nodes.link(1, 2);
+    nodes.settle();
+    nodes.subscribe(1, &key, 1);
+    nodes.settle();
+    (nodes, key)
+}
+
 pub fn token(number: i64) -> Token {
     Token { subscriber: Subscriber { slot: 0, generation: 0 }, number }
 }

@@ -14,21 +14,8 @@ use appsockets_core::{
 
 use crate::{
     hubs::{HUB, RESTORE_MS},
-    nodes::{Nodes, channel, delivered, id, token, view},
+    nodes::{Nodes, channel, delivered, hearing, id, token, view},
 };
-
-/// A node that hears a channel of the other one.
-fn hearing() -> (Nodes, ChannelKey) {
-    let both = view(1, &[1, 2]);
-    let key = channel(|key| both.owner(key.point()) == Some(id(2)));
-    let mut nodes = Nodes::new(2, 0);
-    nodes.install(&both, &[], &[1, 2]);
-    nodes.link(1, 2);
-    nodes.settle();
-    nodes.subscribe(1, &key, 1);
-    nodes.settle();
-    (nodes, key)
-}
 
 /// What came to a worker, in its order: numbers of messages, and of subscriptions that were answered.
 fn order(effects: &[Effect]) -> Vec<String> {

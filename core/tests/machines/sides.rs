@@ -2,18 +2,11 @@
 
 use appsockets_core::{channel::ChannelKey, serial::Serial, shard::request::Effect};
 
-use crate::nodes::{Nodes, channel, delivered, id, view};
+use crate::nodes::{self, Nodes, delivered, view};
 
 /// A node that hears a channel of the other one, and has had its first message.
 fn hearing() -> (Nodes, ChannelKey) {
-    let both = view(1, &[1, 2]);
-    let key = channel(|key| both.owner(key.point()) == Some(id(2)));
-    let mut nodes = Nodes::new(2, 0);
-    nodes.install(&both, &[], &[1, 2]);
-    nodes.link(1, 2);
-    nodes.settle();
-    nodes.subscribe(1, &key, 1);
-    nodes.settle();
+    let (mut nodes, key) = nodes::hearing();
     nodes.publish(2, &key, 1);
     nodes.settle();
     assert_eq!(delivered(&nodes.told_at(1)), [1]);

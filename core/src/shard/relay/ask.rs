@@ -70,7 +70,10 @@ impl Relay {
         cx: &mut Cx<'_>,
     ) {
         let Subscribe { token, member, attachment, recover } = subscribe;
-        if let Some(owner) = cx.owner_to_tell(key).filter(|owner| self.workers.is_empty() && cx.begins(*owner)) {
+        if self.workers.is_empty()
+            && let Some(owner) = cx.owner_to_tell(key)
+            && cx.begins(owner)
+        {
             self.say_heard(key, owner, cx);
         }
         match self.workers.iter_mut().find(|hearing| hearing.listener == from) {

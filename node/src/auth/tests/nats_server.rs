@@ -2,18 +2,17 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
-    io::{ErrorKind, Read},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    io::{BufRead, BufReader, ErrorKind, Read},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::{Child, ChildStderr, Command, Stdio},
 };
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Killed when dropped.
 pub struct NatsServer {
     pub address: SocketAddr,
     child: Child,
+    /// Kept open: the server ends where nobody can read its log.
+    _log: BufReader<ChildStderr>,
 }
 
 impl NatsServer {
@@ -35,33 +34,21 @@ impl NatsServer {
     pub fn start_at(address: SocketAddr, arguments: &[&str]) -> Option<NatsServer> {
         let mut command = Command::new("nats-server");
         command.args(["--addr", "127.0.0.1", "--port", &address.port().to_string()]).args(arguments);
-        let child = match command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+        let mut child = match command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 panic!("nats-server is missing: install the package nats-server, or run cargo xtask test --yes")
             }
             Err(error) => panic!("nats-server does not start: {error}"),
         };
-        let mut server = NatsServer { address, child };
-        let deadline = Instant::now() + PATIENCE;
-        while !server.greets() {
-            if server.child.try_wait().expect("a child").is_some() {
-                return None;
-            }
-            assert!(Instant::now() < deadline, "nats-server never listened");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Some(server)
+        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let ready = log.by_ref().lines().any(|line| line.expect("a line of text").contains("Server is ready"));
+        let server = NatsServer { address, child, _log: log };
+        ready.then_some(server)
     }
 
     pub fn url(&self) -> String {
         format!("nats://{}", self.address)
-    }
-
-    fn greets(&self) -> bool {
-        let Ok(mut socket) = TcpStream::connect(self.address) else { return false };
-        let mut word = [0; 4];
-        socket.read_exact(&mut word).is_ok() && word == *b"INFO"
     }
 }
 
