@@ -19,8 +19,8 @@ impl Shard {
         let mine = self.view.as_ref().and_then(|view| view.owner(key.point())) == Some(self.config.me());
         match say {
             Move::Seal(state) if mine => self.take_seal(now, from, key, state, effects),
-            Move::Have { serial, sealed_for } if mine => {
-                self.note_have(now, key, Have { node: from, serial, sealed_for }, effects);
+            Move::Have { serial, sealed } if mine => {
+                self.note_have(now, key, Have { node: from, serial, sealed }, effects);
             }
             Move::Fetched { state, sealed_for } if mine => {
                 self.take_fetched(now, from, key, state, sealed_for, effects)
@@ -76,7 +76,7 @@ impl Shard {
             let point = slot.point;
             let asked = point % part.count.max(1) == part.index && view.owner(point) == Some(asker);
             if asked && last.owner(point) == Some(before) {
-                let say = Move::Have { serial: kept.state.current(), sealed_for: kept.sealed_for() };
+                let say = Move::Have { serial: kept.state.current(), sealed: kept.sealed.is_some() };
                 self.streams.say(view.number, asker, key, Say::Move(say), effects);
             }
         }
@@ -129,7 +129,7 @@ impl Shard {
     fn give(&mut self, now: Now, to: NodeId, key: &ChannelKey, effects: &mut Vec<Effect>) {
         self.quietly(now, key, effects, |slot, cx| {
             if let Some(kept) = slot.kept() {
-                let (state, sealed_for) = (kept.state.for_another(cx.now), kept.sealed_for());
+                let (state, sealed_for) = (kept.state.for_another(cx.now), kept.sealed.map(|sealed| sealed.to));
                 cx.say(to, key, Say::Move(Move::Fetched { state, sealed_for }));
             }
         });

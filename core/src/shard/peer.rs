@@ -237,10 +237,10 @@ pub enum Confirm {
 pub enum Move {
     /// From the one that owned the channel in the view before and was certain of it.
     Seal(Box<State>),
-    /// What a node keeps of the channel, and for whom it was sealed, if it was.
+    /// What a node keeps of the channel, and whether it was sealed.
     Have {
         serial: Serial,
-        sealed_for: Option<NodeId>,
+        sealed: bool,
     },
     Fetch,
     Fetched {

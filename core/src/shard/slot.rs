@@ -69,22 +69,18 @@ pub struct Waiting {
 pub struct Have {
     pub node: NodeId,
     pub serial: Serial,
-    pub sealed_for: Option<NodeId>,
+    pub sealed: bool,
 }
 
 impl Kept {
-    pub fn sealed_for(&self) -> Option<NodeId> {
-        self.sealed.map(|sealed| sealed.to)
-    }
-
     pub fn rank(&self) -> Rank {
-        rank(self.state.current(), self.sealed_for())
+        rank(self.state.current(), self.sealed.is_some())
     }
 }
 
 impl Have {
     pub fn rank(&self) -> Rank {
-        rank(self.serial, self.sealed_for)
+        rank(self.serial, self.sealed)
     }
 }
 
@@ -92,8 +88,8 @@ impl Have {
 /// the same epoch.
 pub type Rank = (Epoch, u64, bool);
 
-fn rank(serial: Serial, sealed_for: Option<NodeId>) -> Rank {
-    (serial.epoch, serial.sequence, sealed_for.is_some())
+fn rank(serial: Serial, sealed: bool) -> Rank {
+    (serial.epoch, serial.sequence, sealed)
 }
 
 impl Slot {

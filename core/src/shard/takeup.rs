@@ -15,7 +15,7 @@ use super::{Config, Shard};
 use crate::{
     channel::ChannelKey,
     cluster::view::{NodeId, View},
-    serial::{Epoch, Serial},
+    serial::Epoch,
     shard::{
         owner::Channel,
         peer::{Move, Part, Say, SayAll, ToOwner, ToRelay},
@@ -89,19 +89,6 @@ pub enum Standing {
     Unknown,
     /// All members were heard, and somebody who is no longer one may have something better.
     Uncovered,
-}
-
-/// For whom a state was sealed last. Who got it may have sealed it for another without numbering anything, and has as much.
-fn last_heir(me: NodeId, first: NodeId, serial: Serial, haves: &[Have]) -> NodeId {
-    let next = |heir: NodeId| haves.iter().find(|have| have.node == heir && have.serial == serial)?.sealed_for;
-    let mut heir = first;
-    for _ in haves {
-        match next(heir).filter(|_| heir != me) {
-            Some(next) => heir = next,
-            None => break,
-        }
-    }
-    heir
 }
 
 impl Parts {
@@ -266,10 +253,8 @@ impl Shard {
         let haves = std::mem::take(&mut waiting.haves);
         let owners_heard = self.owners_heard(key, &haves);
         let all_known = copied && state.redundancy > 0 && self.holders_heard(key, &haves);
-        let heir = sealed.map(|sealed| last_heir(self.config.me(), sealed.to, state.current(), &haves));
-        let member = |node| self.view.as_ref().is_some_and(|view| view.contains(node));
-        // Only who it was sealed for could have gone on in the same epoch, and a member has said what it has.
-        if !owners_heard || !heir.is_some_and(member) {
+        // Only who it was sealed for could have gone on in the same epoch: an owner since, so heard as well.
+        if !owners_heard || sealed.is_none() {
             state.fork(epoch);
             // Without copies, or where all that had them are gone, others may have accepted what nobody here knows of.
             if !all_known {
@@ -411,34 +396,5 @@ impl Shard {
         let counter = self.counters.epochs * count + index;
         self.counters.epochs += 1;
         Epoch { view: self.aside_of.unwrap_or(self.view_number()), node, generation, counter }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Have, NodeId, Serial, last_heir};
-    use crate::serial::Epoch;
-
-    fn id(node: u64) -> NodeId {
-        NodeId { node, generation: 1 }
-    }
-
-    #[test]
-    fn the_last_heir_is_found_by_seals_of_as_much() {
-        let epoch = Epoch { view: 4, node: 2, generation: 1, counter: 2 };
-        let serial = Serial { epoch, sequence: 4 };
-        let have = |node, sequence, heir: Option<u64>| {
-            let serial = Serial { sequence, ..serial };
-            Have { node: id(node), serial, sealed_for: heir.map(id) }
-        };
-        let heir = |haves: &[Have]| last_heir(id(2), id(1), serial, haves).node;
-        assert_eq!(heir(&[]), 1);
-        assert_eq!(heir(&[have(3, 4, Some(5)), have(1, 4, None)]), 1);
-        assert_eq!(heir(&[have(1, 3, Some(0))]), 1);
-        assert_eq!(heir(&[have(1, 4, Some(0))]), 0);
-        assert_eq!(heir(&[have(3, 4, Some(0)), have(1, 4, Some(3))]), 0);
-        // Who asks would know if it had passed it on.
-        assert_eq!(heir(&[have(2, 4, Some(5)), have(1, 4, Some(2))]), 2);
-        assert!([1, 3].contains(&heir(&[have(1, 4, Some(3)), have(3, 4, Some(1))])));
     }
 }

@@ -85,12 +85,19 @@ async fn drift(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The pod that holds the lease.
+/// The pod that holds the lease, once one does: who stops gives it back before another takes it.
 pub async fn leader(kubernetes: &Kubernetes<'_>) -> anyhow::Result<String> {
     let api: Api<Lease> = Api::namespaced(kubernetes.client.clone(), SYSTEM);
-    let holder = api.get("appsockets-operator").await?.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
-    let (pod, _) = holder.rsplit_once('_').with_context(|| format!("nobody holds the lease: {holder:?}"))?;
-    Ok(pod.to_owned())
+    let mut leader = String::new();
+    let held = until("an operator holds the lease", 30, async || {
+        let spec = api.get("appsockets-operator").await?.spec;
+        let holder = spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
+        let Some((pod, _)) = holder.rsplit_once('_') else { return Ok(Err(format!("{holder:?} holds it"))) };
+        pod.clone_into(&mut leader);
+        Ok(Ok(()))
+    });
+    held.await?;
+    Ok(leader)
 }
 
 /// Replaces all operators at once, and waits until one of the new ones acts and can't see hubs. A rolling restart would
@@ -100,7 +107,7 @@ async fn blind(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     let before = kubernetes.kubectl(&["-n", SYSTEM, "get", "pods", "-l", selector, "-o", "name"])?;
     kubernetes.kubectl(&["-n", SYSTEM, "delete", "pods", "-l", selector])?;
     let acts = until("a new operator acts, and can't see hubs", 60, async || {
-        let Ok(leader) = leader(kubernetes).await else { return Ok(Err("nobody acts".to_owned())) };
+        let leader = leader(kubernetes).await?;
         if before.contains(&leader) {
             return Ok(Err(format!("{leader} held the lease last")));
         }

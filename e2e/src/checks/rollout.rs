@@ -78,8 +78,8 @@ async fn restart(kubernetes: &Kubernetes<'_>) -> anyhow::Result<()> {
     let old = leader(kubernetes).await?;
     kubernetes.kubectl(&["-n", SYSTEM, "delete", "pod", &old, "--wait=false"])?;
     let next = until("another operator acts", 60, async || {
-        let new = leader(kubernetes).await.unwrap_or_default();
-        Ok(if new != old && !new.is_empty() { Ok(()) } else { Err(new) })
+        let new = leader(kubernetes).await?;
+        Ok(if new == old { Err(new) } else { Ok(()) })
     });
     next.await.map(drop)
 }
