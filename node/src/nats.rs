@@ -83,6 +83,10 @@ impl Nats {
         &self.config
     }
 
+    pub async fn is_connected(&self) -> bool {
+        *self.link.lock().await.connected.borrow()
+    }
+
     /// Asks whoever listens on the subject. What was asked when a connection broke is not asked again.
     pub async fn request(
         &self,

@@ -28,6 +28,9 @@ pub async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     workers(&admin.shared().meters, &mut text);
     moves(&admin.shared().meters, &mut text);
     outcomes(&admin.shared().meters, &mut text);
+    if let Some(nats) = admin.shared().auth.nats() {
+        text.gauge("nats_connected", "Whether there is a connection to NATS.", nats.is_connected().await.into());
+    }
     settings(&admin.shared().settings, &mut text);
     if let Some(cluster) = &admin.shared().cluster {
         self::cluster(cluster, &mut text);

@@ -90,6 +90,10 @@ impl Authenticator {
         Ok(Authenticator { config, clock: Clock::start(), guard, fetcher, nats, own, hubs: Hubs::new() })
     }
 
+    pub fn nats(&self) -> Option<&Nats> {
+        self.nats.as_deref()
+    }
+
     /// For `Auth` messages and tokens given while connecting. Needs a tokio runtime; may be given up at any time.
     ///
     /// Takes at most `attempts + 1` times the provider's time-out and some pauses of less than two seconds each.

@@ -1,9 +1,10 @@
 //! Auth providers that are asked over NATS.
 
 use futures_util::StreamExt;
+use hyper::Method;
 use serde_json::{Value, json};
 
-use super::{authentication::auth, nats_server::NatsServer, server::Server};
+use super::{authentication::auth, eventually, nats_server::NatsServer, server::Server, web::Call};
 
 /// Takes the client's payload `{"user": …}` for true, on any subject, and says in the extra metadata on which.
 async fn provider(server: &NatsServer) {
@@ -46,6 +47,26 @@ async fn a_hub_made_dynamically_has_a_provider_of_its_own() {
     let mut client = node.connect("shop").await;
     let answer = auth(&mut client, json!({"user": "ann"})).await;
     assert_eq!(answer["error"]["name"], "auth_not_configured", "{answer}");
+}
+
+#[tokio::test]
+async fn a_node_says_whether_it_has_nats() {
+    let nats = NatsServer::start(&[]);
+    let (address, url) = (nats.address, nats.url());
+    let node = Server::start_with("{kind: Hub, name: shop, spec: {}}\n", |config| {
+        config.nats.url = url.into();
+        config.admin.listen = Some(([127, 0, 0, 1], 0).into());
+    })
+    .await;
+    let says = async |line: &str| {
+        let metrics = Call::new(node.admin.unwrap(), Method::GET, "/metrics").answer().await.body;
+        metrics.as_str().unwrap().lines().any(|have| have == line)
+    };
+    eventually(async || says("appsockets_nats_connected 1").await).await;
+    drop(nats);
+    eventually(async || says("appsockets_nats_connected 0").await).await;
+    let _nats = NatsServer::start_at(address, &[]).unwrap();
+    eventually(async || says("appsockets_nats_connected 1").await).await;
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ pub const WORKERS: u16 = 2;
 /// A node on a free port, with a folder of its own.
 pub struct Server {
     pub address: SocketAddr,
+    pub admin: Option<SocketAddr>,
     folder: TempDir,
     /// It stops when this goes.
     _stop: oneshot::Sender<()>,
@@ -49,9 +50,9 @@ impl Server {
         change(&mut config);
         let node = Node::start(config, Some(hubs_file(folder.path()))).await.unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let address = node.address();
+        let (address, admin) = (node.address(), node.admin_address());
         tokio::spawn(node.serve(async { drop(stopped.await) }));
-        Server { address, folder, _stop: stop }
+        Server { address, admin, folder, _stop: stop }
     }
 
     /// Changes the resources, in one step as careful editors do.

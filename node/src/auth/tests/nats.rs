@@ -1,8 +1,11 @@
 //! Opaque credentials and the hub's provider over NATS.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use appsockets_core::{
@@ -14,6 +17,7 @@ use appsockets_core::{
 };
 use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt;
+use rcgen::generate_simple_self_signed;
 
 use super::{AuthConfig, Authenticator, DEADLINE, code, config, hub, nats_server::NatsServer, opaque, until, user};
 use crate::nats::{Nats, NatsConfig};
@@ -272,6 +276,25 @@ async fn a_node_shows_who_it_is_and_takes_a_new_password() {
     nats.url.replace([with("p%40ss%20word").into_bytes()].into());
     until(|| authenticator.authenticate(&hub, "s", &credentials), Result::is_ok).await;
     assert_eq!(service.asked(), 1);
+}
+
+#[tokio::test]
+async fn only_a_server_with_a_certificate_that_was_signed_is_talked_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let path = |path: &Path| path.to_str().expect("a plain path").to_owned();
+    let server = NatsServer::start(&["--tls", "--tlscert", &path(&certificate), "--tlskey", &path(&key)]);
+    let (hub, credentials) = (nats_hub(SUBJECT), opaque("x"));
+    let config = AuthConfig { attempts: 1, timeout_ms: 2_000, breaker_failures: 1_000_000, ..config() };
+    for (authority, expected) in [(None, "there is no connection"), (Some(certificate), "nobody listens")] {
+        let nats = NatsConfig { url: format!("tls://{}", server.address).into(), authority, ..NatsConfig::default() };
+        let authenticator = connected_by(nats, config.clone()).await;
+        let error = authenticator.authenticate(&hub, "s", &credentials).await.expect_err("no service is there");
+        assert!(error.detail.contains(expected), "{error}");
+    }
 }
 
 #[tokio::test]
