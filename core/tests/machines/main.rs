@@ -5,6 +5,7 @@
 //! messages. [`script`] makes random runs, and [`properties`] plays them. [`nodes`] has the shards of a few nodes instead,
 //! for what these say to each other. The other files are plain examples.
 
+mod anew;
 mod auth;
 mod broken;
 mod client;

@@ -59,11 +59,19 @@ pub fn channel(is: impl Fn(&ChannelKey) -> bool) -> ChannelKey {
     keys.into_iter().find(is).expect("some channel is like that")
 }
 
+pub fn hub(redundancy: u8, switches: Switches) -> Arc<Hub> {
+    let hub = switches.hub();
+    Arc::new(Hub { default_rules: Arc::new(Rules { redundancy, ..*hub.default_rules }), ..hub })
+}
+
 impl Nodes {
     /// So many nodes that have not met, and know of each other that they live.
     pub fn new(count: u64, redundancy: u8) -> Nodes {
-        let plain = Switches::PLAIN.hub();
-        let hub = Arc::new(Hub { default_rules: Arc::new(Rules { redundancy, ..*plain.default_rules }), ..plain });
+        Nodes::with(count, redundancy, Switches::PLAIN)
+    }
+
+    pub fn with(count: u64, redundancy: u8, switches: Switches) -> Nodes {
+        let hub = hub(redundancy, switches);
         let mut nodes = Nodes {
             now: Now { mono_ms: 1_000, unix_ms: 1_000 },
             shards: BTreeMap::new(),
@@ -139,6 +147,23 @@ impl Nodes {
     /// Everything arrives, and what follows from it.
     pub fn settle(&mut self) {
         while let Some(letter) = self.letters.pop_front() {
+            self.take(letter);
+        }
+    }
+
+    /// Everything arrives that is on its way before such a message is the next.
+    pub fn settle_until(&mut self, is: impl Fn(&Letter) -> bool) {
+        while let Some(letter) = self.letters.pop_front_if(|letter| !is(letter)) {
+            self.take(letter);
+        }
+        assert!(!self.letters.is_empty(), "there is no such message");
+    }
+
+    /// Everything arrives that is on its way between the two.
+    pub fn settle_between(&mut self, a: u64, b: u64) {
+        let of_both = |letter: &Letter| [(id(a), id(b)), (id(b), id(a))].contains(&(letter.from, letter.to));
+        while let Some(at) = self.letters.iter().position(of_both) {
+            let letter = self.letters.remove(at).expect("it is there");
             self.take(letter);
         }
     }

@@ -13,12 +13,12 @@ use appsockets_core::{
 };
 
 use crate::{
-    hubs::{HUB, RESTORE_MS},
-    nodes::{Nodes, channel, delivered, hearing, id, token, view},
+    hubs::{HUB, RESTORE_MS, Switches},
+    nodes::{Nodes, channel, delivered, hearing, hub, id, token, view},
 };
 
 /// What came to a worker, in its order: numbers of messages, and of subscriptions that were answered.
-fn order(effects: &[Effect]) -> Vec<String> {
+pub fn order(effects: &[Effect]) -> Vec<String> {
     let came = |effect: &Effect| match effect {
         Effect::Deliver { delivery, .. } => Some(format!("message {}", delivery.last().sequence)),
         Effect::Answer { token, reply: Reply::Subscribed(Ok(start)), .. } => {
@@ -66,6 +66,10 @@ fn who_says_that_it_listens_while_it_hears_stays_where_it_was() {
     assert_eq!(delivered(&nodes.told_at(1)), [1]);
 }
 
+fn kept() -> Record {
+    Record { id: "s".into(), hub: HUB.into(), identity: None, subscriptions: Vec::new(), number: 1 }
+}
+
 /// Three nodes, of which the first owns the place of a session and the second has a copy of it.
 fn keeping() -> (Nodes, ChannelKey) {
     let all = view(1, &[1, 2, 3]);
@@ -75,9 +79,17 @@ fn keeping() -> (Nodes, ChannelKey) {
     nodes.install(&all, &[], &[1, 2, 3]);
     [(1, 2), (1, 3), (2, 3)].into_iter().for_each(|(a, b)| nodes.link(a, b));
     nodes.settle();
-    let record = Record { id: "s".into(), hub: HUB.into(), identity: None, subscriptions: Vec::new(), number: 1 };
-    nodes.ask(3, &place, Ask::Keep { record: Some(Arc::new(record)) });
+    nodes.ask(3, &place, Ask::Keep { record: Some(Arc::new(kept())) });
     (nodes, place)
+}
+
+/// What a node that takes a session is answered.
+fn taken(nodes: &mut Nodes, node: u64) -> Result<Arc<Record>, ErrorCode> {
+    let taken = nodes.told_at(node).into_iter().find_map(|effect| match effect {
+        Effect::Answer { reply: Reply::Taken(outcome), .. } => Some(outcome),
+        _ => None,
+    });
+    taken.expect("it is answered")
 }
 
 /// Whether the session is still there for who comes to the second node when the time to restore it is over.
@@ -85,11 +97,7 @@ fn is_there(nodes: &mut Nodes, place: &ChannelKey) -> bool {
     nodes.wait(RESTORE_MS + 1);
     nodes.ask(2, place, Ask::Take { token: token(1) });
     nodes.settle();
-    let taken = nodes.told_at(2).into_iter().find_map(|effect| match effect {
-        Effect::Answer { reply: Reply::Taken(outcome), .. } => Some(outcome),
-        _ => None,
-    });
-    match taken.expect("it is answered") {
+    match taken(nodes, 2) {
         Ok(_) => true,
         Err(code) => {
             assert_eq!(code, ErrorCode::RestoreFailed);
@@ -171,4 +179,51 @@ fn a_copy_that_stays_one_is_not_sent_what_it_has_confirmed() {
     [(1, 2), (1, 3), (1, 4)].into_iter().for_each(|(a, b)| nodes.link(a, b));
     nodes.settle();
     assert!(!state_is_sent(&nodes.said(1, 2)) && state_is_sent(&nodes.said(1, 4)));
+}
+
+#[test]
+fn what_is_asked_of_a_channel_that_is_not_open_is_asked_again_where_the_answer_is_lost() {
+    let both = view(1, &[1, 2]);
+    let key = channel(|key| both.owner(key.point()) == Some(id(2)));
+    let mut nodes = Nodes::new(2, 0);
+    nodes.install(&both, &[], &[1, 2]);
+    nodes.link(1, 2);
+    nodes.settle();
+    nodes.ask(1, &key, Ask::ReadPresence { token: token(1) });
+    nodes.arrive(1, 2, 1);
+    nodes.unlink(1, 2);
+    nodes.link(1, 2);
+    nodes.settle();
+    let answered = |effect: &Effect| matches!(effect, Effect::Answer { reply: Reply::Presence(Ok(_)), .. });
+    assert_eq!(nodes.told_at(1).iter().filter(|effect| answered(effect)).count(), 1);
+}
+
+/// Lets the hub come back at the owner, and says what subscribers hear of the next message when a session begins.
+fn heard_with_the_hub(nodes: &mut Nodes, key: &ChannelKey) -> Vec<u64> {
+    nodes.act(2, |shard, now, effects| shard.set_hub(now, hub(0, Switches::PLAIN), effects));
+    nodes.unlink(1, 2);
+    nodes.link(1, 2);
+    nodes.settle();
+    nodes.publish(2, key, 1);
+    nodes.settle();
+    delivered(&nodes.told_at(1))
+}
+
+#[test]
+fn who_hears_a_channel_whose_hub_was_gone_at_the_owner_hears_it_again_with_the_next_session() {
+    let (mut nodes, key) = hearing();
+    nodes.act(2, |shard, now, effects| shard.remove_hub(now, HUB, effects));
+    assert_eq!(heard_with_the_hub(&mut nodes, &key), [1]);
+}
+
+#[test]
+fn who_says_that_it_hears_a_channel_while_the_hub_is_gone_at_the_owner_hears_it_with_the_next_session() {
+    let (mut nodes, key) = hearing();
+    nodes.act(2, |shard, now, effects| shard.remove_hub(now, HUB, effects));
+    nodes.unlink(1, 2);
+    nodes.link(1, 2);
+    nodes.settle();
+    let listens = |say: &Say| matches!(say, Say::Owner(ToOwner::Listen { .. }));
+    assert!(nodes.said(1, 2).iter().any(listens) && nodes.shard(2).inspect(&key).is_none());
+    assert_eq!(heard_with_the_hub(&mut nodes, &key), [1]);
 }

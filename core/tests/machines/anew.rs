@@ -1,0 +1,171 @@
+//! What is forgotten of a node where a session with it begins anew, and what is not before it has said what it hears.
+
+use appsockets_core::{
+    channel::ChannelKey,
+    session::{event::Member, request::Recover},
+    shard::{
+        peer::{Body, SayAll},
+        request::{Ask, Effect, Reply, Subscribe},
+    },
+};
+
+use crate::{
+    hubs::Switches,
+    nodes::{Letter, Nodes, channel, id, token, view},
+    sessions::order,
+};
+
+const PRESENCE: Switches = Switches { presence: true, ..Switches::PLAIN };
+
+/// The sessions that the owner of a channel tells to be present.
+fn present(nodes: &mut Nodes, owner: u64, key: &ChannelKey) -> Vec<String> {
+    nodes.told_at(owner);
+    nodes.ask(owner, key, Ask::ReadPresence { token: token(99) });
+    let members = nodes.told_at(owner).into_iter().find_map(|effect| match effect {
+        Effect::Answer { reply: Reply::Presence(Ok(members)), .. } => Some(members),
+        _ => None,
+    });
+    members.expect("it is answered").iter().map(|member| member.session_id.to_string()).collect()
+}
+
+/// A node takes another for dead that is out of reach, and learns that it lives: what that has said no longer stands.
+fn doubt(nodes: &mut Nodes, node: u64, other: u64) {
+    let all = [1, 2, 3].map(id);
+    nodes.act(node, |shard, now, effects| {
+        shard.set_alive(now, all.into_iter().filter(|living| *living != id(other)), effects);
+    });
+    nodes.act(node, |shard, now, effects| shard.set_alive(now, all, effects));
+}
+
+/// Three nodes at a new view, in which the first is to own a channel of the second that the third hears. The two have not met
+/// yet. The third is about to hear another channel of the first.
+fn moving() -> (Nodes, ChannelKey) {
+    let (before, after) = (view(1, &[2, 3]), view(2, &[1, 2, 3]));
+    let owners = |key: &ChannelKey| [&before, &after].map(|view| view.owner(key.point()));
+    let key = channel(|key| owners(key) == [Some(id(2)), Some(id(1))]);
+    let other = channel(|key| owners(key) == [Some(id(3)), Some(id(1))]);
+    let mut nodes = Nodes::with(3, 0, PRESENCE);
+    nodes.install(&before, &[], &[2, 3]);
+    nodes.link(2, 3);
+    nodes.settle();
+    nodes.subscribe(3, &key, 1);
+    nodes.settle();
+    nodes.install(&after, std::slice::from_ref(&before), &[1, 2, 3]);
+    nodes.link(1, 3);
+    nodes.subscribe(3, &other, 2);
+    (nodes, key)
+}
+
+#[test]
+fn nobody_leaves_because_a_node_has_not_said_in_a_new_view_what_it_hears() {
+    let (before, after) = (view(1, &[2, 3]), view(2, &[1, 2, 3]));
+    let owners = |key: &ChannelKey| [&before, &after].map(|view| view.owner(key.point()));
+    let key = channel(|key| owners(key) == [Some(id(2)), Some(id(1))]);
+    let mut nodes = Nodes::with(3, 0, PRESENCE);
+    nodes.install(&before, &[], &[1, 2, 3]);
+    [(1, 3), (2, 3)].into_iter().for_each(|(a, b)| nodes.link(a, b));
+    nodes.settle();
+    nodes.subscribe(3, &key, 1);
+    nodes.settle();
+    nodes.install(&after, std::slice::from_ref(&before), &[1, 2, 3]);
+    nodes.link(1, 2);
+    nodes.settle();
+    assert_eq!(present(&mut nodes, 1, &key), ["3.1"]);
+}
+
+#[test]
+fn nobody_leaves_because_a_node_has_not_said_in_a_session_that_begins_anew_what_it_hears() {
+    let (mut nodes, key) = moving();
+    nodes.settle();
+    nodes.unlink(1, 3);
+    doubt(&mut nodes, 1, 3);
+    nodes.link(1, 3);
+    nodes.arrive(3, 1, 1);
+    // The state comes before the third node says that it hears the channel.
+    nodes.link(1, 2);
+    nodes.arrive(2, 1, 2);
+    assert_eq!(present(&mut nodes, 1, &key), ["3.1"]);
+}
+
+#[test]
+fn what_was_said_in_the_last_session_and_comes_in_the_next_counts_for_nothing() {
+    let (mut nodes, key) = moving();
+    // All but the last word: that there was no more.
+    let is_last = |letter: &Letter| matches!(letter.message.body, Body::All { say: SayAll::Listened, .. });
+    nodes.settle_until(|letter| letter.from == id(3) && is_last(letter));
+    for (node, peer) in [(1, 3), (3, 1)] {
+        nodes.act(node, |shard, now, effects| shard.session(now, id(peer), None, effects));
+    }
+    doubt(&mut nodes, 1, 3);
+    nodes.link(1, 3);
+    nodes.arrive(3, 1, 2);
+    nodes.link(1, 2);
+    nodes.arrive(2, 1, 2);
+    assert_eq!(present(&mut nodes, 1, &key), ["3.1"]);
+}
+
+#[test]
+fn who_has_left_a_channel_that_waits_before_a_session_begins_anew_does_not_stay() {
+    let (mut nodes, key) = moving();
+    nodes.settle();
+    nodes.unlink(1, 3);
+    doubt(&mut nodes, 1, 3);
+    nodes.ask(3, &key, Ask::Unsubscribe { session_id: "3.1".into(), attachment: 1 });
+    nodes.link(1, 3);
+    nodes.settle();
+    nodes.link(1, 2);
+    nodes.settle();
+    assert_eq!(present(&mut nodes, 1, &key), [""; 0]);
+    assert_eq!(nodes.shard(1).inspect(&key).expect("it was sealed").occupancy, 0);
+}
+
+#[test]
+fn a_subscriber_that_waits_for_copies_while_a_session_begins_anew_hides_nothing_that_its_node_has_lost() {
+    let all = view(1, &[1, 2, 3]);
+    let key = channel(|key| all.holders(key.point(), 2) == [id(1), id(2)]);
+    let other = channel(|key| all.owner(key.point()) == Some(id(3)));
+    let mut nodes = Nodes::new(3, 1);
+    nodes.install(&all, &[], &[1, 2, 3]);
+    [(1, 2), (1, 3), (2, 3)].into_iter().for_each(|(a, b)| nodes.link(a, b));
+    nodes.settle();
+    nodes.subscribe(3, &key, 1);
+    nodes.subscribe(1, &other, 1);
+    nodes.settle();
+    // It counts at the owner, and is still under way to the third node when the link breaks.
+    nodes.publish(1, &key, 1);
+    nodes.arrive(1, 2, 1);
+    nodes.arrive(2, 1, 1);
+    // Where it stands is not known here, so the copy is asked first.
+    let elsewhere = nodes.shard(3).inspect(&other).expect("it is open").current;
+    let member = Member { session_id: "3.2".into(), identity: None, since_ms: 1 };
+    let recover = Some(Recover::Serial(elsewhere));
+    nodes.ask(3, &key, Ask::Subscribe(Subscribe { token: token(2), member, attachment: 1, recover }));
+    nodes.arrive(3, 1, 1);
+    nodes.unlink(1, 3);
+    doubt(&mut nodes, 3, 1);
+    nodes.told_at(3);
+    nodes.link(1, 3);
+    nodes.arrive(3, 1, 1);
+    nodes.arrive(1, 2, 1);
+    nodes.arrive(2, 1, 1);
+    nodes.settle();
+    assert_eq!(order(&nodes.told_at(3)), ["message 1", "subscription 2 at 1"]);
+}
+
+#[test]
+fn who_has_asked_more_than_can_wait_is_heard_again_in_a_session_that_begins_anew() {
+    let (mut nodes, key) = moving();
+    nodes.settle();
+    for attachment in 2..200 {
+        let member = Member { session_id: "3.1".into(), identity: None, since_ms: 1 };
+        nodes.ask(3, &key, Ask::Enter { member, attachment });
+    }
+    nodes.settle();
+    nodes.unlink(1, 3);
+    doubt(&mut nodes, 1, 3);
+    nodes.link(1, 3);
+    nodes.settle();
+    nodes.link(1, 2);
+    nodes.arrive(2, 1, 2);
+    assert_eq!(present(&mut nodes, 1, &key), ["3.1"]);
+}
