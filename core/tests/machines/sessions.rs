@@ -7,7 +7,7 @@ use appsockets_core::{
     code::ErrorCode,
     session::record::{self, Record},
     shard::{
-        peer::{Say, ToCopy, ToOwner, ToRelay},
+        peer::{Body, Say, ToCopy, ToOwner, ToRelay},
         request::{Ask, Effect, Reply},
     },
 };
@@ -226,4 +226,39 @@ fn who_says_that_it_hears_a_channel_while_the_hub_is_gone_at_the_owner_hears_it_
     let listens = |say: &Say| matches!(say, Say::Owner(ToOwner::Listen { .. }));
     assert!(nodes.said(1, 2).iter().any(listens) && nodes.shard(2).inspect(&key).is_none());
     assert_eq!(heard_with_the_hub(&mut nodes, &key), [1]);
+}
+
+#[test]
+fn who_takes_a_session_while_a_copy_is_out_of_reach_gets_it_however_often_the_link_breaks() {
+    let (before, after) = (view(1, &[1, 2, 3]), view(2, &[1, 2, 3, 4]));
+    let places = (0..10_000).map(|number: u32| record::place(&HUB.into(), &number.to_string()));
+    let holders = |place: &ChannelKey| [&before, &after].map(|view| view.holders(place.point(), 2));
+    let moves = |place: &ChannelKey| holders(place) == [[1, 2].map(id).to_vec(), [1, 4].map(id).to_vec()];
+    let place = places.into_iter().find(moves).expect("a place");
+    let mut nodes = Nodes::new(4, 0);
+    nodes.install(&before, &[], &[1, 2, 3]);
+    [(1, 2), (1, 3), (2, 3)].into_iter().for_each(|(a, b)| nodes.link(a, b));
+    nodes.settle();
+    nodes.ask(3, &place, Ask::Keep { record: Some(Arc::new(kept())) });
+    nodes.settle();
+    // It is taken, and the view changes before that is told.
+    nodes.ask(2, &place, Ask::Take { token: token(1) });
+    nodes.arrive(2, 1, 1);
+    nodes.arrive(1, 2, 1);
+    nodes.arrive(2, 1, 1);
+    nodes.install(&after, std::slice::from_ref(&before), &[1, 2, 3, 4]);
+    nodes.link(1, 2);
+    // It asks again, and the answer waits for the new copy.
+    let asks = |body: &Body| matches!(body, Body::Channel { say: Say::Owner(ToOwner::Publish { .. }), .. });
+    nodes.settle_until(|letter| asks(&letter.message.body));
+    nodes.arrive(2, 1, 1);
+    assert_eq!(nodes.shard(1).progress().uncopied, 1);
+    nodes.unlink(1, 2);
+    nodes.link(1, 2);
+    nodes.arrive(2, 1, 1);
+    // The copy has it before the node asks once more.
+    nodes.link(1, 4);
+    nodes.settle_between(1, 4);
+    nodes.settle();
+    assert!(matches!(taken(&mut nodes, 2), Ok(record) if *record == kept()));
 }

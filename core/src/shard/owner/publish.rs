@@ -22,10 +22,7 @@ impl Channel {
         match self.state.senders.take(place, uncertain) {
             Turn::Pending if self.lacks_nodes() => self.answer_now(place.into(), Err(ErrorCode::TooFewNodes), cx),
             Turn::Pending | Turn::TooEarly => {}
-            Turn::Answered(outcome) => {
-                self.tell_taken(place.into(), cx);
-                self.answer(place.into(), outcome, cx);
-            }
+            Turn::Answered(outcome) => self.answer(place.into(), outcome, cx),
             Turn::Stranger => self.answer(place.into(), Err(ErrorCode::TryAgain), cx),
             Turn::Next => match what {
                 Submission::Message(publish) => self.take_next(place.into(), *publish, cx),
@@ -71,7 +68,6 @@ impl Channel {
         let takes = entry.session == Some(SessionOp::Take);
         let waiting = self.state.apply(cx.now, entry, self.keeping(cx));
         if takes {
-            self.tell_taken(from, cx);
             self.let_go(before.filter(|node| *node != from.sender), cx);
         }
         self.answer(from, Ok(message.serial), cx);
@@ -149,7 +145,10 @@ impl Channel {
         match outcome {
             Ok(_) if self.lacks_nodes() => self.answer_now(from, Err(ErrorCode::TooFewNodes), cx),
             Ok(serial) if !self.is_copied() => self.untold.push((from, serial)),
-            outcome => self.answer_now(from, outcome, cx),
+            outcome => {
+                self.tell_taken(from, cx);
+                self.answer_now(from, outcome, cx);
+            }
         }
     }
 
