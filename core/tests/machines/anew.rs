@@ -4,7 +4,7 @@ use appsockets_core::{
     channel::ChannelKey,
     session::{event::Member, request::Recover},
     shard::{
-        peer::{Body, SayAll},
+        peer::{Body, Say, SayAll, ToRelay},
         request::{Ask, Effect, Reply, Subscribe},
     },
 };
@@ -168,4 +168,37 @@ fn who_has_asked_more_than_can_wait_is_heard_again_in_a_session_that_begins_anew
     nodes.link(1, 2);
     nodes.arrive(2, 1, 2);
     assert_eq!(present(&mut nodes, 1, &key), ["3.1"]);
+}
+
+#[test]
+fn an_answer_that_waits_for_a_copy_waits_once_however_often_a_session_begins_anew() {
+    let (before, after) = (view(1, &[1, 2, 3]), view(2, &[1, 2, 3, 4]));
+    let holders = |key: &ChannelKey| [&before, &after].map(|view| view.holders(key.point(), 2));
+    let key = channel(|key| holders(key) == [[1, 2].map(id).to_vec(), [1, 4].map(id).to_vec()]);
+    let other = channel(|key| after.owner(key.point()) == Some(id(3)) && before.owner(key.point()) == Some(id(3)));
+    let mut nodes = Nodes::new(4, 1);
+    nodes.install(&before, &[], &[1, 2, 3]);
+    [(1, 2), (1, 3), (2, 3)].into_iter().for_each(|(a, b)| nodes.link(a, b));
+    nodes.settle();
+    nodes.subscribe(1, &other, 1);
+    nodes.publish(3, &key, 1);
+    nodes.settle_until(|letter| matches!(letter.message.body, Body::Channel { say: Say::Confirm(_), .. }));
+    nodes.settle_between(1, 2);
+    // It counts, and the view changes before that is told; the new copy is out of reach.
+    nodes.install(&after, std::slice::from_ref(&before), &[1, 2, 3, 4]);
+    for _ in 0..3 {
+        nodes.unlink(1, 3);
+        doubt(&mut nodes, 3, 1);
+        nodes.link(1, 3);
+        nodes.settle();
+    }
+    assert_eq!(nodes.shard(1).progress().uncopied, 1);
+    nodes.said(1, 3);
+    nodes.link(1, 4);
+    nodes.settle();
+    let outcomes = nodes.said(1, 3).into_iter().filter_map(|say| match say {
+        Say::Relay(ToRelay::Published { outcome, .. }) => Some(outcome.map(|serial| serial.sequence)),
+        _ => None,
+    });
+    assert_eq!(outcomes.collect::<Vec<_>>(), [Ok(1)]);
 }
