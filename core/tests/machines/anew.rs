@@ -37,8 +37,8 @@ fn doubt(nodes: &mut Nodes, node: u64, other: u64) {
     nodes.act(node, |shard, now, effects| shard.set_alive(now, all, effects));
 }
 
-/// Three nodes at a new view, in which the first is to own a channel of the second that the third hears. The two have not met
-/// yet. The third is about to hear another channel of the first.
+/// Three nodes at a new view, in which the first is to own a channel of the second that the third hears. The two have
+/// not met yet. The third is about to hear another channel of the first.
 fn moving() -> (Nodes, ChannelKey) {
     let (before, after) = (view(1, &[2, 3]), view(2, &[1, 2, 3]));
     let owners = |key: &ChannelKey| [&before, &after].map(|view| view.owner(key.point()));
@@ -170,8 +170,8 @@ fn who_has_asked_more_than_can_wait_is_heard_again_in_a_session_that_begins_anew
     assert_eq!(present(&mut nodes, 1, &key), ["3.1"]);
 }
 
-/// What the first of four nodes owns in two views, in the second with the fourth as its copy, which is out of reach. The third
-/// hears it, and has a channel that the first hears. A message of the third has its number and counts when the second view
+/// What the first of four nodes owns in two views, in the second with the fourth as its copy, which is out of reach.
+/// The third hears it, and has a channel that the first hears. A message of the third counts when the second view
 /// comes, before anybody is told.
 fn uncopied() -> (Nodes, ChannelKey) {
     let (before, after) = (view(1, &[1, 2, 3]), view(2, &[1, 2, 3, 4]));

@@ -59,7 +59,7 @@ impl Channel {
         session.map(|_| self.checked_ms + 2 * cx.config.close_ms.max(cx.config.hold_ms))
     }
 
-    /// What a `Take` has brought, to be told right before its outcome: a link that breaks between the two would lose it alone.
+    /// What a `Take` has brought, told right before its outcome: a link that breaks between them would lose it alone.
     pub(super) fn tell_taken(&self, to: Repeat, cx: &mut Cx<'_>) {
         let taken = self.state.session.as_ref().and_then(|session| session.taken.as_ref());
         if let Some(taken) = taken.filter(|taken| (taken.by, taken.counter) == (to.sender, to.counter)) {
