@@ -2,6 +2,7 @@
 
 use appsockets_core::{
     channel::ChannelKey,
+    code::ErrorCode,
     session::{event::Member, request::Recover},
     shard::{
         peer::{Body, Say, SayAll, ToRelay},
@@ -195,6 +196,18 @@ fn uncopied() -> (Nodes, ChannelKey) {
     (nodes, key)
 }
 
+/// The outcomes that the third node is told once the copy is there.
+fn outcomes(nodes: &mut Nodes) -> Vec<Result<u64, ErrorCode>> {
+    nodes.said(1, 3);
+    nodes.link(1, 4);
+    nodes.settle();
+    let outcomes = nodes.said(1, 3).into_iter().filter_map(|say| match say {
+        Say::Relay(ToRelay::Published { outcome, .. }) => Some(outcome.map(|serial| serial.sequence)),
+        _ => None,
+    });
+    outcomes.collect()
+}
+
 #[test]
 fn an_answer_that_waits_for_a_copy_waits_once_however_often_a_session_begins_anew() {
     let (mut nodes, _) = uncopied();
@@ -204,14 +217,20 @@ fn an_answer_that_waits_for_a_copy_waits_once_however_often_a_session_begins_ane
         nodes.link(1, 3);
         nodes.settle();
     }
-    nodes.said(1, 3);
-    nodes.link(1, 4);
-    nodes.settle();
-    let outcomes = nodes.said(1, 3).into_iter().filter_map(|say| match say {
-        Say::Relay(ToRelay::Published { outcome, .. }) => Some(outcome.map(|serial| serial.sequence)),
-        _ => None,
-    });
-    assert_eq!(outcomes.collect::<Vec<_>>(), [Ok(1)]);
+    assert_eq!(outcomes(&mut nodes), [Ok(1)]);
+}
+
+#[test]
+fn an_answer_that_waits_for_a_copy_waits_once_however_often_another_is_lost() {
+    let (mut nodes, key) = uncopied();
+    for _ in 0..3 {
+        nodes.ask(3, &key, Ask::ReadPresence { token: token(2) });
+        nodes.arrive(3, 1, 1);
+        nodes.unlink(1, 3);
+        nodes.link(1, 3);
+        nodes.settle();
+    }
+    assert_eq!(outcomes(&mut nodes), [Ok(1)]);
 }
 
 #[test]

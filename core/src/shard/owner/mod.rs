@@ -238,10 +238,15 @@ impl Channel {
         for listening in self.listeners.iter_mut().filter(|listening| listening.node == peer) {
             (listening.says, listening.hears, listening.lost) = (false, false, false);
         }
+        self.forget_asked(peer);
+        self.copy_anew(peer, cx);
+    }
+
+    /// What a node asks is to be said by it anew.
+    fn forget_asked(&mut self, peer: NodeId) {
         self.untold.retain(|(from, _)| from.sender != peer);
         self.waiting.retain(|waiting| waiting.from != peer);
         self.resuming.retain(|resuming| resuming.node != peer);
-        self.copy_anew(peer, cx);
     }
 
     /// Something that was said to the node as to one that hears the channel was lost: it is asked where it stands.
@@ -249,6 +254,7 @@ impl Channel {
         for listening in self.listeners.iter_mut().filter(|listening| listening.node == peer) {
             (listening.hears, listening.lost) = (false, true);
         }
+        self.forget_asked(peer);
         cx.say(peer, &self.key, Say::Relay(ToRelay::Again));
     }
 
