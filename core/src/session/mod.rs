@@ -101,6 +101,8 @@ pub struct Session {
     pending: Vec<PendingSubscribe>,
     /// Of the last subscription; also its attachment, so it grows across restores.
     number: u32,
+    /// It goes on at another node.
+    moved: bool,
 }
 
 impl Session {
@@ -122,6 +124,7 @@ impl Session {
             subscriptions: Vec::new(),
             pending: Vec::new(),
             number: 0,
+            moved: false,
         };
         cx.tell(Event::SessionInfo(session.info(cx.config)));
         if !one_way {
@@ -146,6 +149,11 @@ impl Session {
 
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         self.identity.as_ref()
+    }
+
+    /// It goes on at another node: whoever hears of its end here is not to take it for a leave.
+    pub fn let_go(&mut self) {
+        self.moved = true;
     }
 
     /// Something came from the client.

@@ -142,7 +142,7 @@ fn last_known(channel: &str, told: &[SubscribeInfo], sent: &[(ChannelName, Seria
 /// Ends what the old connection's worker held. The attachments are old by now, so nobody leaves who was taken over.
 fn release(old: &Session, from: Listener, cx: &mut Context<'_>) {
     for subscription in &old.subscriptions {
-        let ask = Ask::Unsubscribe { session_id: old.id.clone(), attachment: subscription.number };
+        let ask = Ask::Unsubscribe { session_id: old.id.clone(), attachment: subscription.number, moved: false };
         cx.effects.push(Effect::AskFor { listener: from, key: old.key(subscription.channel.clone()), ask });
     }
 }

@@ -249,7 +249,8 @@ impl Session {
         if subscription.state == State::Active {
             cx.effects.push(Effect::Detach { key: key.clone() });
         }
-        let ask = Ask::Unsubscribe { session_id: self.id.clone(), attachment: subscription.number };
+        let (session_id, attachment) = (self.id.clone(), subscription.number);
+        let ask = Ask::Unsubscribe { session_id, attachment, moved: self.moved };
         cx.effects.push(Effect::Ask { key, ask });
     }
 

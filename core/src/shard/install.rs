@@ -10,6 +10,7 @@ use crate::{
     channel::ChannelKey,
     cluster::view::{NodeId, View},
     shard::{
+        cx::Cx,
         peer::{Confirm, Opening, Part, Say, SayAll, ToRelay},
         relay::Relay,
         request::Effect,
@@ -150,10 +151,7 @@ impl Shard {
                 }
             }
             if theirs && voices.has(Voice::Relay) {
-                match &mut slot.relay {
-                    Some(relay) => relay.say_anew(key, peer, cx),
-                    None => Relay::default().say_anew(key, peer, cx),
-                }
+                slot.say_anew(key, peer, cx);
             }
             if theirs && voices.has(Voice::Copy) {
                 cx.say(peer, key, Say::Confirm(Confirm::Again));
@@ -323,6 +321,14 @@ impl Slot {
             Role::Owner(channel) => channel.concerns(node),
             Role::Waiting(_) => true,
             Role::None | Role::Kept(_) => false,
+        }
+    }
+
+    /// Says what this node wants of the channel's owner, also that it is nothing.
+    pub fn say_anew(&mut self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
+        match &mut self.relay {
+            Some(relay) => relay.say_anew(key, owner, cx),
+            None => Relay::default().say_anew(key, owner, cx),
         }
     }
 

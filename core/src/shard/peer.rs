@@ -97,6 +97,8 @@ pub enum ToOwner {
     Leave {
         session_id: Arc<str>,
         attachment: u32,
+        /// It goes on at another node.
+        moved: bool,
         subscribers: u64,
     },
     ReadPresence {

@@ -24,8 +24,9 @@ pub struct Members {
 pub struct Attached {
     pub member: Member,
     pub attachment: u32,
-    pub node: NodeId,
-    /// When it leaves unless it is heard of again, because its node is lost.
+    /// None: it has moved, and nobody has said where to.
+    pub node: Option<NodeId>,
+    /// When it leaves unless it is heard of again, because its node is lost or not known.
     pub leaves_ms: Option<u64>,
 }
 
@@ -41,12 +42,12 @@ impl Members {
     /// What a lower attachment says is ignored.
     pub fn enter(&mut self, member: Member, attachment: u32, node: NodeId) {
         let id = member.session_id.clone();
-        let new = Attached { member, attachment, node, leaves_ms: None };
+        let new = Attached { member, attachment, node: Some(node), leaves_ms: None };
         match self.present.get_mut(&id) {
             Some(old) if old.attachment > attachment => return,
             Some(old) if shows_same(&old.member, &new.member) => {
                 let since_ms = old.member.since_ms;
-                if (old.attachment, old.node, old.leaves_ms) == (attachment, node, None) {
+                if (old.attachment, old.node, old.leaves_ms) == (attachment, Some(node), None) {
                     return;
                 }
                 *old = new;
@@ -69,29 +70,41 @@ impl Members {
         }
     }
 
+    /// A session that goes on at another node is no longer present by way of its last one, and leaves at this time if nobody says
+    /// where it is. Ignored if it has been attached again since.
+    pub fn move_on(&mut self, session_id: &str, attachment: u32, leaves_ms: u64) {
+        let Some(attached) = self.present.get_mut(session_id).filter(|attached| attached.attachment <= attachment)
+        else {
+            return;
+        };
+        attached.node = None;
+        attached.leaves_ms.get_or_insert(leaves_ms);
+        self.unsaid.insert(attached.member.session_id.clone());
+    }
+
     /// What a node says of all its sessions: those of its own that it no longer names are gone.
     pub fn replace(&mut self, node: NodeId, members: Vec<(Member, u32)>) {
         let named: BTreeSet<_> = members.iter().map(|(member, _)| member.session_id.clone()).collect();
-        let gone = self.present.iter().filter(|(id, attached)| attached.node == node && !named.contains(*id));
+        let gone = self.present.iter().filter(|(id, attached)| attached.node == Some(node) && !named.contains(*id));
         let gone: Vec<_> = gone.map(|(id, _)| id.clone()).collect();
         gone.iter().for_each(|id| self.remove(id));
         members.into_iter().for_each(|(member, attachment)| self.enter(member, attachment, node));
     }
 
-    /// Sessions of lost nodes leave at this time, if they are not attached elsewhere by then, and those of others stay.
+    /// Sessions of lost nodes, and those that have moved, leave at this time if they are not attached elsewhere by then. Others stay.
     pub fn doubt(&mut self, lost: impl Fn(NodeId) -> bool, leaves_ms: u64) {
         for attached in self.present.values_mut() {
-            if !lost(attached.node) {
-                attached.leaves_ms = None;
-            } else {
+            if attached.node.is_none_or(&lost) {
                 attached.leaves_ms.get_or_insert(leaves_ms);
+            } else {
+                attached.leaves_ms = None;
             }
         }
     }
 
     /// Whether [`Members::doubt`] would change anything.
     pub fn mind(&self, lost: impl Fn(NodeId) -> bool) -> bool {
-        self.present.values().any(|attached| lost(attached.node) != attached.leaves_ms.is_some())
+        self.present.values().any(|attached| attached.node.is_none_or(&lost) != attached.leaves_ms.is_some())
     }
 
     /// Ends those whose time has come, and says when the next one's comes.
@@ -110,12 +123,12 @@ impl Members {
 
     /// Whether a session is present by way of that node.
     pub fn any_at(&self, node: NodeId) -> bool {
-        self.present.values().any(|attached| attached.node == node)
+        self.present.values().any(|attached| attached.node == Some(node))
     }
 
-    /// Whether all sessions are present by way of such nodes.
+    /// Whether all sessions of which that is known are present by way of such nodes.
     pub fn all_at(&self, such: impl Fn(NodeId) -> bool) -> bool {
-        self.present.values().all(|attached| such(attached.node))
+        self.present.values().filter_map(|attached| attached.node).all(such)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -133,7 +146,9 @@ impl Members {
     /// What copies have not been told yet.
     pub fn unsaid(&mut self) -> Vec<(Arc<str>, Option<Attached>)> {
         let ids = std::mem::take(&mut self.unsaid).into_iter();
-        ids.map(|id| (id.clone(), self.present.get(&id).cloned())).collect()
+        // A time counts by the clock of this node alone; who goes on from a copy doubts anew.
+        let said = |attached: &Attached| Attached { leaves_ms: None, ..attached.clone() };
+        ids.map(|id| (id.clone(), self.present.get(&id).map(said))).collect()
     }
 
     /// What an owner says to its copies.

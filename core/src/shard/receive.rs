@@ -55,6 +55,9 @@ impl Shard {
             Say::Move(say) => self.moved(now, from, key, say, effects),
             Say::Relay(ToRelay::LetGo) if from == owner => effects.push(Effect::LetGo { place: key.clone() }),
             Say::Relay(ToRelay::Confirm) if from == owner => effects.push(Effect::Confirm { place: key.clone() }),
+            Say::Relay(ToRelay::Again) if from == owner => {
+                self.with(now, key, effects, |slot, cx| slot.say_anew(key, from, cx));
+            }
             Say::Relay(say) if from == owner => {
                 self.quietly_if(now, key, effects, |relay, cx| relay.hear(key, say, cx))
             }

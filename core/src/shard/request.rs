@@ -53,6 +53,8 @@ pub enum Ask {
     Unsubscribe {
         session_id: Arc<str>,
         attachment: u32,
+        /// The session goes on at another node.
+        moved: bool,
     },
     /// Who is present. Opens no channel, and keeps none open.
     ReadPresence {

@@ -283,7 +283,8 @@ impl Shard {
         if let Some(state) = state {
             let (rules, living) = (self.rules(key), self.living());
             let listens = |(from, ask): &(NodeId, ToOwner)| matches!(ask, ToOwner::Listen { .. }).then_some(*from);
-            let listening: BTreeSet<_> = held.iter().filter_map(listens).collect();
+            // Who has asked more than could be held has not said that it hears nothing, and is to say it anew.
+            let listening: BTreeSet<_> = held.iter().filter_map(listens).chain(dropped.iter().copied()).collect();
             let (me, listened) = (self.config.me(), &self.listened);
             let silent: Vec<_> = listened.iter().filter(|(_, parts)| parts.all()).map(|(node, _)| *node).collect();
             let silent: Vec<_> = silent.into_iter().chain([me]).filter(|node| !listening.contains(node)).collect();

@@ -16,10 +16,10 @@ use crate::{
     sessions::order,
 };
 
-const PRESENCE: Switches = Switches { presence: true, ..Switches::PLAIN };
+pub const PRESENCE: Switches = Switches { presence: true, ..Switches::PLAIN };
 
 /// The sessions that the owner of a channel tells to be present.
-fn present(nodes: &mut Nodes, owner: u64, key: &ChannelKey) -> Vec<String> {
+pub fn present(nodes: &mut Nodes, owner: u64, key: &ChannelKey) -> Vec<String> {
     nodes.told_at(owner);
     nodes.ask(owner, key, Ask::ReadPresence { token: token(99) });
     let members = nodes.told_at(owner).into_iter().find_map(|effect| match effect {
@@ -111,7 +111,7 @@ fn who_has_left_a_channel_that_waits_before_a_session_begins_anew_does_not_stay(
     nodes.settle();
     nodes.unlink(1, 3);
     doubt(&mut nodes, 1, 3);
-    nodes.ask(3, &key, Ask::Unsubscribe { session_id: "3.1".into(), attachment: 1 });
+    nodes.ask(3, &key, Ask::Unsubscribe { session_id: "3.1".into(), attachment: 1, moved: false });
     nodes.link(1, 3);
     nodes.settle();
     nodes.link(1, 2);
@@ -153,15 +153,43 @@ fn a_subscriber_that_waits_for_copies_while_a_session_begins_anew_hides_nothing_
     assert_eq!(order(&nodes.told_at(3)), ["message 1", "subscription 2 at 1"]);
 }
 
-#[test]
-fn who_has_asked_more_than_can_wait_is_heard_again_in_a_session_that_begins_anew() {
-    let (mut nodes, key) = moving();
+/// The third node asks more of the channel than can wait.
+fn ask_too_much(nodes: &mut Nodes, key: &ChannelKey) {
     nodes.settle();
     for attachment in 2..200 {
         let member = Member { session_id: "3.1".into(), identity: None, since_ms: 1 };
-        nodes.ask(3, &key, Ask::Enter { member, attachment });
+        nodes.ask(3, key, Ask::Enter { member, attachment });
     }
     nodes.settle();
+}
+
+#[test]
+fn nobody_leaves_because_a_node_has_asked_more_than_can_wait() {
+    let (mut nodes, key) = moving();
+    ask_too_much(&mut nodes, &key);
+    nodes.link(1, 2);
+    nodes.arrive(2, 1, 2);
+    assert_eq!(present(&mut nodes, 1, &key), ["3.1"]);
+}
+
+#[test]
+fn who_has_asked_more_than_can_wait_and_left_does_not_stay() {
+    let (mut nodes, key) = moving();
+    ask_too_much(&mut nodes, &key);
+    for attachment in 1..200 {
+        nodes.ask(3, &key, Ask::Unsubscribe { session_id: "3.1".into(), attachment, moved: false });
+    }
+    nodes.settle();
+    assert!(nodes.shard(3).inspect(&key).is_none());
+    nodes.link(1, 2);
+    nodes.settle();
+    assert_eq!(present(&mut nodes, 1, &key), [""; 0]);
+}
+
+#[test]
+fn who_has_asked_more_than_can_wait_is_heard_again_in_a_session_that_begins_anew() {
+    let (mut nodes, key) = moving();
+    ask_too_much(&mut nodes, &key);
     nodes.unlink(1, 3);
     doubt(&mut nodes, 1, 3);
     nodes.link(1, 3);

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use appsockets_core::{
     channel::ChannelKey,
     code::ErrorCode,
-    session::record::{self, Record},
+    session::{
+        event::Member,
+        record::{self, Record},
+    },
     shard::{
         peer::{Body, Say, ToCopy, ToOwner, ToRelay},
-        request::{Ask, Effect, Reply},
+        request::{Ask, Effect, Reply, Subscribe},
     },
 };
 
 use crate::{
+    anew::{PRESENCE, present},
     hubs::{HUB, RESTORE_MS, Switches},
     nodes::{Nodes, channel, delivered, hearing, hub, id, token, view},
 };
@@ -179,6 +183,34 @@ fn a_copy_that_stays_one_is_not_sent_what_it_has_confirmed() {
     [(1, 2), (1, 3), (1, 4)].into_iter().for_each(|(a, b)| nodes.link(a, b));
     nodes.settle();
     assert!(!state_is_sent(&nodes.said(1, 2)) && state_is_sent(&nodes.said(1, 4)));
+}
+
+#[test]
+fn who_goes_on_at_another_node_leaves_only_if_nobody_says_where() {
+    let all = view(1, &[1, 2, 3]);
+    let key = channel(|key| all.owner(key.point()) == Some(id(1)));
+    let mut nodes = Nodes::with(3, 0, PRESENCE);
+    nodes.install(&all, &[], &[1, 2, 3]);
+    [(1, 2), (1, 3), (2, 3)].into_iter().for_each(|(a, b)| nodes.link(a, b));
+    nodes.settle();
+    let member = |number| Member { session_id: format!("3.{number}").into(), identity: None, since_ms: 1 };
+    for number in [1, 2] {
+        nodes.subscribe(3, &key, number);
+        nodes.settle();
+        let session_id = member(number).session_id;
+        nodes.ask(3, &key, Ask::Unsubscribe { session_id, attachment: 1, moved: true });
+    }
+    nodes.settle();
+    assert_eq!(present(&mut nodes, 1, &key), ["3.1", "3.2"]);
+    // What follows for others changes nothing of them.
+    nodes.unlink(1, 3);
+    nodes.link(1, 3);
+    nodes.settle();
+    let subscribe = Subscribe { token: token(2), member: member(2), attachment: 2, recover: None };
+    nodes.ask(2, &key, Ask::Subscribe(subscribe));
+    nodes.settle();
+    nodes.wait(RESTORE_MS + 1);
+    assert_eq!(present(&mut nodes, 1, &key), ["3.2"]);
 }
 
 #[test]

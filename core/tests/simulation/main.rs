@@ -56,7 +56,7 @@ fn clients_get_what_they_may_rely_on() {
 }
 
 /// Seeds that found something, with what they found.
-const FOUND: [(u64, &str); 13] = [
+const FOUND: [(u64, &str); 15] = [
     (
         5_014_807,
         "the judge took a leave for false that was said before the connection broke, since it came over a slow link",
@@ -98,6 +98,14 @@ const FOUND: [(u64, &str); 13] = [
     (
         63_012_474,
         "a repeat was taken for new though all were gone who had the channel in the view in which it had counted",
+    ),
+    (
+        74_023_985,
+        "an owner knew of a session only by its last node, since its next had died, and took the end there for a leave",
+    ),
+    (
+        76_007_012,
+        "a copy was told when somebody leaves by its owner's clock, and kept who had moved for ever (before it was in use)",
     ),
     (100_828, "two nodes that had just begun founded a cluster before they heard of the one that was left of theirs"),
 ];

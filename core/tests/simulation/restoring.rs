@@ -109,6 +109,7 @@ impl World {
                 for channel in held.session.channels() {
                     worker.fanout.detach(&ChannelKey { hub: hub.clone(), channel: channel.clone() }, *subscriber);
                 }
+                held.session.let_go();
                 (held.given, held.parked_until_ms) = (true, Some(until_ms));
                 if let Some(client) = held.client.take() {
                     self.clients[client].disconnect();

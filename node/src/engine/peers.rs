@@ -195,6 +195,7 @@ impl Engine {
             out.close(conn, CloseCode::Replaced.code(), CloseCode::Replaced.name());
         }
         let Some(entry) = self.live_mut(subscriber) else { return };
+        entry.session.let_go();
         (entry.given, entry.seat) = (true, None);
         let was_parked = entry.rare().parked.replace((now.mono_ms + RELEASE_MS, positions)).is_some();
         self.parked += usize::from(!was_parked);

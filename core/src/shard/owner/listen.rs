@@ -97,9 +97,20 @@ impl Channel {
         }
     }
 
-    pub(super) fn leave(&mut self, from: NodeId, session_id: &str, attachment: u32, subscribers: u64) {
+    /// `leaves_ms`: of a session that goes on at another node, when it leaves if nobody says where.
+    pub(super) fn leave(
+        &mut self,
+        from: NodeId,
+        session_id: &str,
+        attachment: u32,
+        leaves_ms: Option<u64>,
+        subscribers: u64,
+    ) {
         if let Some(members) = &mut self.state.members {
-            members.leave(session_id, attachment);
+            match leaves_ms {
+                Some(leaves_ms) => members.move_on(session_id, attachment, leaves_ms),
+                None => members.leave(session_id, attachment),
+            }
         }
         self.set_subscribers(from, subscribers);
     }

@@ -169,8 +169,9 @@ impl Channel {
                 self.subscribe(from, number, recover, enters, subscribers, cx);
             }
             ToOwner::Enter { member, attachment } => self.enter(from, member, attachment),
-            ToOwner::Leave { session_id, attachment, subscribers } => {
-                self.leave(from, &session_id, attachment, subscribers);
+            ToOwner::Leave { session_id, attachment, moved, subscribers } => {
+                let leaves_ms = moved.then_some(cx.now.mono_ms + cx.config.restore_ms);
+                self.leave(from, &session_id, attachment, leaves_ms, subscribers);
             }
             ToOwner::ReadPresence { number } => self.read_presence(from, number, cx),
             ToOwner::Seen(serial) => self.seen(from, serial),

@@ -107,6 +107,7 @@ impl Relay {
         from: Listener,
         session_id: Arc<str>,
         attachment: u32,
+        moved: bool,
         cx: &mut Cx<'_>,
     ) {
         self.workers.retain_mut(|hearing| {
@@ -124,7 +125,7 @@ impl Relay {
             self.emptied = cx.counters.requests;
         }
         if let Some(owner) = cx.owner_to_tell(key) {
-            let say = ToOwner::Leave { session_id, attachment, subscribers: self.subscribers() };
+            let say = ToOwner::Leave { session_id, attachment, moved, subscribers: self.subscribers() };
             cx.say(owner, key, Say::Owner(say));
         }
     }
@@ -145,7 +146,7 @@ impl Relay {
     /// A subscription that is refused has never been.
     pub(super) fn refuse_ask(&mut self, key: &ChannelKey, asked: Asked, code: ErrorCode, cx: &mut Cx<'_>) {
         if let What::Subscribe { session_id, attachment, left: false, .. } = &asked.what {
-            self.unsubscribe(key, asked.from, session_id.clone(), *attachment, cx);
+            self.unsubscribe(key, asked.from, session_id.clone(), *attachment, false, cx);
         }
         asked.refuse(key, code, cx);
     }

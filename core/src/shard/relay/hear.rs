@@ -25,17 +25,12 @@ impl Relay {
             ToRelay::Notice { notice, presence } => self.notice(key, notice, presence, cx),
             ToRelay::Published { counter, outcome } => self.published(key, counter, outcome, cx),
             ToRelay::Taken { counter, record } => self.taken(counter, record),
-            // Taken by the shard: there may be no relay for the place.
-            ToRelay::LetGo | ToRelay::Confirm => {}
+            // Taken by the shard: there may be no relay.
+            ToRelay::LetGo | ToRelay::Confirm | ToRelay::Again => {}
             ToRelay::Subscribed { number, outcome, presence } => self.subscribed(key, number, outcome, presence, cx),
             ToRelay::Presence { number, outcome } => {
                 if let Some(asked) = self.take_ask(number) {
                     asked.answer(key, Reply::Presence(outcome), cx);
-                }
-            }
-            ToRelay::Again => {
-                if let Some(owner) = cx.owner(key) {
-                    self.say_anew(key, owner, cx);
                 }
             }
             ToRelay::Uncertain => {

@@ -73,7 +73,9 @@ impl Relay {
             Ask::Publish(publish) => self.publish(key, from, publish, cx),
             Ask::Subscribe(subscribe) => self.subscribe(key, from, subscribe, presence, cx),
             Ask::Enter { member, attachment } => self.enter(key, member, attachment, presence, cx),
-            Ask::Unsubscribe { session_id, attachment } => self.unsubscribe(key, from, session_id, attachment, cx),
+            Ask::Unsubscribe { session_id, attachment, moved } => {
+                self.unsubscribe(key, from, session_id, attachment, moved, cx)
+            }
             Ask::ReadPresence { token } => self.read_presence(key, from, token, cx),
             Ask::Keep { record } => {
                 self.submit(key, from, NO_TOKEN, false, Submission::Session(SessionOp::Keep(record)), cx);
