@@ -144,6 +144,12 @@ impl Nodes {
         }
     }
 
+    /// The next message from one to the other is lost in the middle of a session, as no link loses any.
+    pub fn lose_next(&mut self, from: u64, to: u64) {
+        let at = self.letters.iter().position(|letter| (letter.from, letter.to) == (id(from), id(to)));
+        drop(self.letters.remove(at.expect("something is under way")));
+    }
+
     /// Everything arrives, and what follows from it.
     pub fn settle(&mut self) {
         while let Some(letter) = self.letters.pop_front() {

@@ -185,6 +185,24 @@ fn a_copy_that_stays_one_is_not_sent_what_it_has_confirmed() {
     assert!(!state_is_sent(&nodes.said(1, 2)) && state_is_sent(&nodes.said(1, 4)));
 }
 
+/// Links lose nothing in a session, so no run of the simulation comes here.
+#[test]
+fn a_copy_without_what_came_before_is_sent_all() {
+    let both = view(1, &[1, 2]);
+    let key = channel(|key| both.owner(key.point()) == Some(id(1)));
+    let mut nodes = Nodes::new(2, 1);
+    nodes.install(&both, &[], &[1, 2]);
+    nodes.link(1, 2);
+    nodes.settle();
+    nodes.publish(1, &key, 1);
+    assert!(state_is_sent(&nodes.said(1, 2)));
+    nodes.lose_next(1, 2);
+    nodes.settle();
+    assert!(state_is_sent(&nodes.said(1, 2)));
+    let accepted = |effect: &Effect| matches!(effect, Effect::Answer { reply: Reply::Published(Ok(_)), .. });
+    assert!(nodes.told_at(1).iter().any(accepted));
+}
+
 #[test]
 fn who_goes_on_at_another_node_leaves_only_if_nobody_says_where() {
     let all = view(1, &[1, 2, 3]);
