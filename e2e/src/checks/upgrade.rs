@@ -1,7 +1,7 @@
 //! What clients notice of pods that are replaced, added and removed, and of machines that are emptied.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -50,8 +50,9 @@ pub async fn run(kubernetes: &Kubernetes<'_>, sessions: usize) -> anyhow::Result
         })
         .await?;
     shows.show("back from edge nodes", 3, || patch(kubernetes, r#"{"edges":null}"#)).await?;
-    let machine = machine_of_a_node(kubernetes).await?;
-    let drained = shows.show("a machine is drained", 3, || drain(kubernetes, &machine)).await;
+    let (machine, nodes) = machine_with_fewest(kubernetes).await?;
+    let what = format!("a machine with {nodes} of 3 nodes is drained");
+    let drained = shows.show(&what, 3, || drain(kubernetes, &machine)).await;
     kubernetes.kubectl(&["uncordon", &machine])?;
     drained?;
     kubernetes.kubectl(&["-n", SYSTEM, "scale", OPERATOR, "--replicas=0"])?;
@@ -76,10 +77,14 @@ fn uids(pods: &[Pod]) -> BTreeSet<String> {
     stay.filter_map(ResourceExt::uid).collect()
 }
 
-async fn machine_of_a_node(kubernetes: &Kubernetes<'_>) -> anyhow::Result<String> {
-    let pods = kubernetes.node_pods(SHOP).await?;
-    let pod = pods.first().context("there is no node")?;
-    pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("a pod runs nowhere")
+/// The machine below a node with the fewest nodes, and how many: clients move with each that is evicted.
+async fn machine_with_fewest(kubernetes: &Kubernetes<'_>) -> anyhow::Result<(String, usize)> {
+    let mut machines = BTreeMap::new();
+    for pod in kubernetes.node_pods(SHOP).await? {
+        let machine = pod.spec.and_then(|spec| spec.node_name).context("a pod runs nowhere")?;
+        *machines.entry(machine).or_default() += 1;
+    }
+    machines.into_iter().min_by_key(|(_, nodes)| *nodes).context("there is no node")
 }
 
 /// As who looks after a machine does, but that other pods stay.
