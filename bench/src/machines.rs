@@ -207,5 +207,6 @@ fn shard_config() -> shard::Config {
         waiting_max: 1_000,
         held_max: 4_096,
         channels_max: 2_000_000,
+        copying_max: 256,
     }
 }

@@ -40,6 +40,8 @@ struct Workload {
 }
 
 const HUB: &str = "rebalance";
+/// After what the nodes then tidy up by themselves.
+const REST: Duration = Duration::from_millis(500);
 /// In one request.
 const BATCH: usize = 200;
 /// The node that comes and goes.
@@ -61,7 +63,7 @@ pub fn run(options: &Options) -> Result<()> {
 fn measure(workload: Workload, options: &Options) -> Result<()> {
     let Workload { channels, clients, .. } = workload;
     let mut nodes = Nodes::plan(options.node.clone(), HUBS, 4, 3, false)?
-        .with(json!({"session": {"channelsMax": 1_000_000}, "channel": {"openMax": 4_000_000}}));
+        .with(json!({"workers": 0, "session": {"channelsMax": 1_000_000}, "channel": {"openMax": 4_000_000}}));
     for index in 0..NEW {
         nodes.start(index)?;
     }
@@ -81,9 +83,11 @@ fn measure(workload: Workload, options: &Options) -> Result<()> {
         Measurement { name, unit, values: values.to_vec(), reference: Vec::new() }.print(options.json);
     };
     print("join known", "ms", &figures.join_known);
-    print("adjusted after a join", "ms", &figures.joined);
+    print("adjusted after a join", "ms", &figures.joined.resumed);
+    print("copied after a join", "ms", &figures.joined.copied);
     print("crash detected", "ms", &figures.crash_detected);
-    print("adjusted after a detected crash", "ms", &figures.recovered);
+    print("adjusted after a detected crash", "ms", &figures.recovered.resumed);
+    print("copied after a detected crash", "ms", &figures.recovered.copied);
     print("memory of all nodes per channel", "bytes", &[per_channel]);
     Ok(())
 }
@@ -91,9 +95,24 @@ fn measure(workload: Workload, options: &Options) -> Result<()> {
 #[derive(Default)]
 struct Figures {
     join_known: Vec<f64>,
-    joined: Vec<f64>,
+    joined: Adjusted,
     crash_detected: Vec<f64>,
-    recovered: Vec<f64>,
+    recovered: Adjusted,
+}
+
+/// How long it took until every channel went on at its owner, for all that hear it, and until it was on its copies again.
+#[derive(Default)]
+struct Adjusted {
+    resumed: Vec<f64>,
+    copied: Vec<f64>,
+}
+
+impl Adjusted {
+    fn add(&mut self, statuses: &[Value], since: f64) -> Result<()> {
+        self.resumed.push(last(statuses, |status| number(&status["view"]["resumedMs"]))? - since);
+        self.copied.push(last(statuses, |status| number(&status["view"]["settledMs"]))? - since);
+        Ok(())
+    }
 }
 
 impl Figures {
@@ -109,7 +128,9 @@ impl Figures {
             number(&new["metMs"])
         })?;
         self.join_known.push(met - began);
-        self.joined.push(last(&statuses, |status| number(&status["view"]["settledMs"]))? - met);
+        let all: Vec<_> = statuses.into_iter().chain([own]).collect();
+        self.joined.add(&all, met)?;
+        thread::sleep(REST);
         Ok(())
     }
 
@@ -120,7 +141,8 @@ impl Figures {
         let statuses = (0..NEW).map(|index| nodes.status(index)).collect::<Result<Vec<_>>>()?;
         let installed = last(&statuses, |status| number(&status["view"]["installedMs"]))?;
         self.crash_detected.push(installed - moment);
-        self.recovered.push(last(&statuses, |status| number(&status["view"]["settledMs"]))? - installed);
+        self.recovered.add(&statuses, installed)?;
+        thread::sleep(REST);
         Ok(())
     }
 }
@@ -154,7 +176,7 @@ fn subscribe(nodes: &Nodes, workload: Workload) -> Result<Vec<TcpStream>> {
         })?;
     }
     // What the last subscriptions brought is to be over.
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(REST);
     ensure!(nodes.all_serve()?.as_secs() < 60, "the nodes do not come to rest");
     Ok(streams)
 }

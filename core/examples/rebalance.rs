@@ -1,6 +1,6 @@
 //! What a change of view costs the shards of a cluster: three nodes own many channels, each with a subscriber and a copy; a
-//! fourth node joins, then one ends. All of it is in one thread and without a network, but each message is encoded and decoded.
-//! `cargo run --release -p appsockets-core --example rebalance -- [channels] [messages under way] [views]`
+//! fourth node joins and ends, as often as is wanted. All of it is in one thread and without a network, but each message is encoded and decoded.
+//! `cargo run --release -p appsockets-core --example rebalance -- [channels] [messages under way] [rounds]`
 
 #![expect(
     clippy::disallowed_macros,
@@ -52,18 +52,24 @@ fn main() {
             asks.collect::<Vec<_>>().chunks(BATCH).for_each(|asks| cluster.ask(node, asks));
         }
     });
-    cluster.start(4);
-    cluster.publish(&keys[..under_way]);
-    cluster.measure("a node joins", |cluster| cluster.go_to(&[1, 2, 3, 4]));
-    cluster.publish(&keys[..under_way]);
-    for _ in 0..number(3, 1) {
-        cluster.measure("a view without a change", |cluster| cluster.go_to(&[1, 2, 3, 4]));
+    for new in (4..).take(number(3, 1)) {
+        cluster.start(new);
+        cluster.publish(&keys[..under_way]);
+        cluster.measure("a node joins", |cluster| join(cluster, new));
+        cluster.publish(&keys[..under_way]);
+        cluster.measure("a view without a change", |cluster| cluster.go_to(&[1, 2, 3, new]));
+        cluster.publish(&keys[..under_way]);
+        cluster.measure("it ends", |cluster| crash(cluster, new));
     }
-    cluster.publish(&keys[..under_way]);
-    cluster.measure("a node ends", |cluster| {
-        cluster.end(3);
-        cluster.go_to(&[1, 2, 4]);
-    });
+}
+#[inline(never)]
+fn crash(cluster: &mut Cluster, new: u64) {
+    cluster.end(new);
+    cluster.go_to(&[1, 2, 3]);
+}
+#[inline(never)]
+fn join(cluster: &mut Cluster, new: u64) {
+    cluster.go_to(&[1, 2, 3, new])
 }
 
 /// The time that this thread was on a core, which other programs do not lengthen.
@@ -98,6 +104,7 @@ fn shard(node: u64) -> Shard {
         waiting_max: 100,
         held_max: 1_000,
         channels_max: 1_000_000,
+        copying_max: 256,
     });
     let spec = HubSpec { default_public: true, allow_anonymous: true, ..HubSpec::default() };
     let mut hub = Hub::with_spec("shop", &spec);
@@ -111,11 +118,14 @@ fn shard(node: u64) -> Shard {
 struct Cluster {
     shards: BTreeMap<u64, Shard>,
     views: Vec<Arc<View>>,
+    /// By sender and receiver, each all that a turn brought, in order.
     letters: VecDeque<(NodeId, NodeId, Vec<u8>)>,
     served: BTreeSet<u64>,
     bytes: usize,
     messages: usize,
     spent: BTreeMap<u64, Duration>,
+    /// What all had spent when the last of them went on with everything.
+    resumed: Duration,
 }
 
 impl Cluster {
@@ -197,10 +207,13 @@ impl Cluster {
         act(self);
         self.deliver();
         let total = on_core() - began;
+        let all: Duration = self.spent.values().sum();
         let most = self.spent.values().max().copied().unwrap_or_default();
         println!(
-            "{what}: {:.0} ms of one core, {:.0} ms at the busiest node, {} messages, {} bytes",
+            "{what}: {:.0} ms of one core, {:.0} ms of it in shards, {:.0} ms until all went on, {:.0} ms at the busiest node, {} messages, {} bytes",
             total.as_secs_f64() * 1e3,
+            all.as_secs_f64() * 1e3,
+            self.resumed.as_secs_f64() * 1e3,
             most.as_secs_f64() * 1e3,
             self.messages,
             self.bytes
@@ -208,15 +221,14 @@ impl Cluster {
     }
 
     fn deliver(&mut self) {
-        while let Some((_, to, _)) = self.letters.front() {
-            let node = to.node;
-            let letters = std::mem::take(&mut self.letters).into_iter();
-            let (batch, rest): (Vec<_>, Vec<_>) = letters.partition(|(_, to, _)| to.node == node);
-            self.letters = rest.into();
-            for letters in batch.chunks(BATCH) {
-                self.step(node, |shard, effects| {
-                    for (from, _, bytes) in letters {
-                        shard.receive(NOW, *from, postcard::from_bytes(bytes).unwrap(), effects);
+        while let Some((from, to, bytes)) = self.letters.pop_front() {
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                self.step(to.node, |shard, effects| {
+                    for _ in 0..BATCH {
+                        let Ok((message, behind)) = postcard::take_from_bytes(rest) else { break };
+                        rest = behind;
+                        shard.receive(NOW, from, message, effects);
                     }
                 });
             }
@@ -232,22 +244,25 @@ impl Cluster {
     fn step(&mut self, node: u64, input: impl FnOnce(&mut Shard, &mut Vec<Effect>)) {
         let Some(shard) = self.shards.get_mut(&node) else { return };
         let began = on_core();
-        let mut effects = Vec::new();
+        let (mut effects, mut sent) = (Vec::new(), BTreeMap::<_, Vec<u8>>::new());
         input(shard, &mut effects);
         shard.end_turn(NOW, &mut effects);
         for effect in effects {
             match effect {
                 Effect::Send { to, message } => {
-                    let bytes = postcard::to_allocvec(&message).unwrap();
                     self.messages += 1;
-                    self.bytes += bytes.len();
-                    self.letters.push_back((id(node), to, bytes));
+                    let bytes = sent.entry(to).or_default();
+                    let before = bytes.len();
+                    postcard::to_io(&message, &mut *bytes).unwrap();
+                    self.bytes += bytes.len() - before;
                 }
+                Effect::Resumed { .. } => self.resumed = self.spent.values().sum(),
                 Effect::Served { view } if view == self.views.len() as u64 + 1 => drop(self.served.insert(node)),
                 Effect::Served { view } if view == self.views.len() as u64 => drop(self.served.insert(node)),
                 _ => {}
             }
         }
+        self.letters.extend(sent.into_iter().map(|(to, bytes)| (id(node), to, bytes)));
         *self.spent.entry(node).or_default() += on_core() - began;
     }
 }

@@ -349,6 +349,9 @@ const HOLD_MS: u64 = 10_000;
 /// Publishes to one channel that wait for its owner.
 const HELD_MAX: usize = 4_096;
 
+/// A millisecond's work: what is asked meanwhile waits no longer.
+const COPYING_MAX: usize = 256;
+
 /// Of all shards; each has its own index, count and seed.
 fn shard_config(config: &Config, me: Option<NodeId>) -> shard::Config {
     let channel = &config.channel;
@@ -373,6 +376,7 @@ fn shard_config(config: &Config, me: Option<NodeId>) -> shard::Config {
         waiting_max: channel.waiting_publishes_max,
         held_max: HELD_MAX.max(channel.waiting_publishes_max),
         channels_max: channel.open_max,
+        copying_max: COPYING_MAX,
     }
 }
 

@@ -42,6 +42,8 @@ pub struct View {
     pub origin: Vec<Arc<View>>,
     /// Every point of every member with its index in `members`, sorted.
     ring: Vec<(u64, u16)>,
+    /// Where in `ring` to look for a point.
+    steps: Steps,
     /// How many members have points.
     holding: usize,
 }
@@ -55,7 +57,8 @@ impl View {
         members.dedup_by_key(|member| member.id);
         let ring = ring(&members);
         let holding = members.iter().filter(|member| member.points > 0).count();
-        View { cluster, number, members, origin: Vec::new(), ring, holding }
+        let steps = Steps::new(ring.iter().map(|(hash, _)| *hash));
+        View { cluster, number, members, origin: Vec::new(), ring, steps, holding }
     }
 
     /// The first view of a cluster that takes over from a lost one: its numbers go on, so that an epoch that begins in it
@@ -116,8 +119,69 @@ impl View {
         after.iter().chain(before).filter_map(distinct).map_while(|id| id)
     }
 
+    /// Where on the ring other nodes hold what is there than by another view.
+    pub fn difference(&self, other: &View) -> Difference {
+        let hashes = |view: &View| view.ring.iter().map(|(hash, _)| *hash).collect::<Vec<_>>();
+        let mut ends = [hashes(self), hashes(other)].concat();
+        ends.sort_unstable();
+        ends.dedup();
+        let firsts = ends.iter().map(|end| {
+            let pairs = self.nearest(*end).zip(other.nearest(*end));
+            let same = pairs.take_while(|(a, b)| a == b).count();
+            let all = same == self.nearest(*end).count() && same == other.nearest(*end).count();
+            if all { NEAREST_MAX } else { same }
+        });
+        Difference { firsts: firsts.collect(), steps: Steps::new(ends.iter().copied()), ends }
+    }
+
     fn start(&self, point: u64) -> usize {
-        self.ring.partition_point(|(hash, _)| *hash < point)
+        self.steps.find(&self.ring, |(hash, _)| *hash < point, point)
+    }
+}
+
+/// How the holders of each point differ between two views.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// The points at which something may change, sorted. Up to each of them, from the one before, nothing does.
+    ends: Vec<u64>,
+    steps: Steps,
+    firsts: Vec<usize>,
+}
+
+impl Difference {
+    /// The place of the first holder that is another: 0 for the owner, 1 for the first copy; at least [`NEAREST_MAX`] if none is.
+    pub fn first(&self, point: u64) -> usize {
+        let at = self.steps.find(&self.ends, |end| *end < point, point);
+        self.firsts.get(at).or(self.firsts.first()).copied().unwrap_or(NEAREST_MAX)
+    }
+}
+
+/// Tells nearly where a hash lies in a sorted list of hashes, which are spread evenly: with each view that is looked up for every
+/// channel, often several times.
+#[derive(Clone, Debug, Default)]
+struct Steps {
+    /// By the first bits of a hash: the first in the list that is not before those bits.
+    starts: Vec<u32>,
+    shift: u32,
+}
+
+impl Steps {
+    fn new(hashes: impl ExactSizeIterator<Item = u64>) -> Steps {
+        let count = hashes.len().next_power_of_two().max(2);
+        let shift = u64::BITS - count.trailing_zeros();
+        let (mut starts, mut index) = (Vec::with_capacity(count), 0);
+        for hash in hashes {
+            starts.resize(starts.len().max((hash >> shift) as usize + 1), index);
+            index += 1;
+        }
+        starts.resize(count, index);
+        Steps { starts, shift }
+    }
+
+    /// The first of the list that is not before the point.
+    fn find<T>(&self, list: &[T], is_before: impl Fn(&T) -> bool, point: u64) -> usize {
+        let start = self.starts.get((point >> self.shift) as usize).map_or(0, |start| *start as usize);
+        start + list[start..].iter().take_while(|item| is_before(item)).count()
     }
 }
 
@@ -277,6 +341,25 @@ mod tests {
             assert_eq!(sorted, [id(1), id(3), id(4)]);
             assert_eq!(view.holders(key, 2), holders[..2]);
             assert_eq!(view.nearest(key).collect::<Vec<_>>(), holders);
+        }
+    }
+
+    #[test]
+    fn a_difference_is_that_of_the_holders() {
+        let views = [
+            view(&[(1, 128), (2, 128), (3, 128)]),
+            view(&[(1, 128), (2, 128), (3, 128), (4, 64)]),
+            view(&[(1, 128), (3, 128), (4, 128)]),
+            view(&[(2, 1)]),
+            view(&[(1, 0)]),
+        ];
+        for (a, b) in views.iter().flat_map(|a| views.iter().map(move |b| (a, b))) {
+            let difference = a.difference(b);
+            for key in keys().step_by(40).chain([0, u64::MAX]) {
+                let (a, b) = (a.holders(key, 8), b.holders(key, 8));
+                let first = (0..8).find(|at| a.get(*at) != b.get(*at));
+                assert_eq!(difference.first(key), first.unwrap_or(super::NEAREST_MAX), "{a:?} and {b:?}");
+            }
         }
     }
 

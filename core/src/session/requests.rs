@@ -111,7 +111,7 @@ impl Session {
     }
 
     pub(super) fn key(&self, channel: Arc<str>) -> ChannelKey {
-        ChannelKey { hub: self.hub.id.clone(), channel }
+        ChannelKey::new(self.hub.id.clone(), channel)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a channel needs of its shard while it takes a step.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use crate::{
     channel::ChannelKey,
@@ -9,24 +9,36 @@ use crate::{
         Config,
         peer::{Say, SentIn},
         request::Effect,
+        slots::At,
         streams::{Streams, Voice},
     },
     time::Now,
 };
 
+/// Views that follow each other, all of them settled; none at first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settled {
+    pub first: u64,
+    pub last: u64,
+}
+
 /// The shard around a channel.
 pub struct Cx<'a> {
     pub now: Now,
+    /// The channel's place.
+    pub at: At,
     pub config: &'a Config,
     pub view: Option<&'a View>,
+    /// The last views, one after the other, of which this node knows that every channel was in its place.
+    pub settled: Settled,
     /// Of a side shard: the number of the agreed view.
     pub aside_of: Option<u64>,
     pub streams: &'a mut Streams,
-    /// Nodes that may be lost, to be looked for before the turn ends.
-    pub changed: &'a mut BTreeSet<NodeId>,
+    /// Channels of which a node wants something that may be lost, to be looked at before the turn ends.
+    pub strangers: &'a mut Vec<At>,
     pub effects: &'a mut Vec<Effect>,
     /// What is to be taken next, in order: mostly what this node says to itself.
-    pub own: &'a mut VecDeque<(NodeId, ChannelKey, Say)>,
+    pub own: &'a mut VecDeque<(NodeId, At, Say)>,
     pub counters: &'a mut Counters,
 }
 
@@ -56,6 +68,12 @@ pub struct Moves {
     pub waiting: u64,
     /// Messages accepted with fewer copies than the rules ask for, because there are too few nodes.
     pub uncopied: u64,
+}
+
+impl Settled {
+    pub fn contains(self, view: u64) -> bool {
+        (self.first..=self.last).contains(&view)
+    }
 }
 
 impl Cx<'_> {
@@ -104,14 +122,14 @@ impl Cx<'_> {
     /// Something came of a node that may be lost already: it waited here, or for copies.
     pub fn came_of(&mut self, node: NodeId) {
         if !self.hears(node) {
-            self.changed.insert(node);
+            self.strangers.push(self.at);
         }
     }
 
     /// Says something to a node, or to this one. What can't reach it now is made good when the next session begins.
     pub fn say(&mut self, to: NodeId, key: &ChannelKey, say: Say) {
         if to == self.me() {
-            self.own.push_back((to, key.clone(), say));
+            self.own.push_back((to, self.at, say));
         } else {
             self.streams.say(self.view_number(), to, key, say, self.effects);
         }

@@ -13,11 +13,11 @@ use crate::{
 impl Shard {
     /// Takes over a hub's new settings, and holds every channel of it to them.
     pub fn set_hub(&mut self, now: Now, hub: Arc<Hub>, effects: &mut Vec<Effect>) {
-        let keys: Vec<_> = self.slots.keys().filter(|key| key.hub == hub.id).cloned().collect();
+        let places = self.places(|key, _| key.hub == hub.id);
         self.hubs.insert(hub.id.clone(), hub.clone());
-        for key in keys {
-            let rules = &self.rules(&key);
-            self.with(now, &key, effects, |slot, cx| {
+        for at in places {
+            let Some(rules) = &self.slots.key(at).map(|key| self.rules(key)) else { continue };
+            self.with(now, at, effects, |_, slot, cx| {
                 if let Role::Owner(channel) = &mut slot.role {
                     channel.set_rules(rules, cx);
                 }
@@ -32,21 +32,21 @@ impl Shard {
     /// Forgets a hub and all its channels. Whoever waits for an answer of one of them gets it.
     pub fn remove_hub(&mut self, now: Now, hub: &str, effects: &mut Vec<Effect>) {
         self.hubs.remove(hub);
-        let keys: Vec<_> = self.slots.keys().filter(|key| &*key.hub == hub).cloned().collect();
-        for key in keys {
-            self.with(now, &key, effects, |slot, cx| {
+        let places = self.places(|key, _| &*key.hub == hub);
+        for at in places {
+            self.with(now, at, effects, |_, slot, cx| {
                 if let Role::Owner(channel) = &mut slot.role {
                     channel.abandon(ErrorCode::HubNotFound, cx);
                     channel.forget_listeners(cx);
                 }
             });
             self.hear_own(now, effects);
-            self.with(now, &key, effects, |slot, cx| {
+            self.with(now, at, effects, |key, slot, cx| {
                 if let Some(relay) = &mut slot.relay {
-                    relay.abandon(&key, ErrorCode::HubNotFound, cx);
+                    relay.abandon(key, ErrorCode::HubNotFound, cx);
                 }
             });
-            self.remove(&key);
+            self.remove(at);
         }
     }
 }

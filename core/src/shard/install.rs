@@ -8,13 +8,14 @@ use std::{
 use super::Shard;
 use crate::{
     channel::ChannelKey,
-    cluster::view::{NodeId, View},
+    cluster::view::{Difference, NodeId, View},
     shard::{
         cx::Cx,
         peer::{Confirm, Opening, Part, Say, SayAll, ToRelay},
         relay::Relay,
         request::Effect,
         slot::{Kept, Role, Sealed, Slot, Waiting},
+        slots::At,
         streams::{Meeting, Voice, Voices},
         takeup::{Group, Parts},
     },
@@ -28,6 +29,8 @@ struct Step {
     direct: bool,
     /// And this node was certain of all that it owned in it.
     certain: bool,
+    /// To that view.
+    difference: Difference,
 }
 
 impl Shard {
@@ -36,12 +39,18 @@ impl Shard {
     pub fn install(&mut self, now: Now, view: Arc<View>, open: Vec<Arc<View>>, effects: &mut Vec<Effect>) {
         let direct = self.view.is_some() && open.last().map(|view| view.number) == Some(self.view_number());
         let certain = direct && self.is_complete();
-        let step = Step { view: view.clone(), direct, certain };
+        let before = self.view.as_ref().filter(|_| direct);
+        let difference = before.map(|before| view.difference(before)).unwrap_or_default();
+        let step = Step { view: view.clone(), direct, certain, difference };
         self.streams.end_all();
+        for (owner, places) in std::mem::take(&mut self.takeup.moved) {
+            let keys = places.into_iter().filter_map(|at| self.slots.key(at));
+            keys.for_each(|key| self.streams.note(owner, key, Voice::Relay));
+        }
         // Whatever waits for an owner takes a step below.
         self.changed.retain(|peer| !self.alive.contains(peer));
         // What was asked of a channel that waits is dropped, and where views are skipped, all that was known of others.
-        if !direct || !self.takeup.waiting.is_empty() {
+        if !direct || self.takeup.count_waiting() > 0 {
             self.since = view.number;
         }
         self.listened.clear();
@@ -51,15 +60,21 @@ impl Shard {
         self.takeup.waiting.clear();
         self.takeup.sealed.clear();
         self.takeup.uncopied.clear();
-        self.takeup.told_served = false;
+        self.takeup.unanswered.clear();
+        for at in std::mem::take(&mut self.takeup.behind) {
+            self.slots.get_mut(at).into_iter().for_each(|(_, slot)| slot.behind = false);
+        }
+        self.takeup.to_tell.clear();
+        self.takeup.heard_resumed.clear();
+        (self.takeup.told_served, self.takeup.resumed, self.takeup.since_ms) = (false, false, now.mono_ms);
         let lost = self.takeup.groups.values().any(|group| matches!(group, Group::Lost(_)));
         let since = if certain { self.takeup.since } else { 0 };
         self.takeup.since = if lost { view.number } else { since };
         (self.view, self.open) = (Some(view), open);
-        for key in self.concerned(&step) {
-            self.step_into(now, &key, &step, effects);
+        for at in self.concerned(&step) {
+            self.step_into(now, at, &step, effects);
+            self.end_some(now, effects);
         }
-        self.hear_own(now, effects);
         self.try_all(now, effects);
         self.hear_own(now, effects);
     }
@@ -67,14 +82,16 @@ impl Shard {
     /// A session with another node begins, which has so many shards, or it ends.
     pub fn session(&mut self, now: Now, peer: NodeId, shards: Option<u64>, effects: &mut Vec<Effect>) {
         self.listened.remove(&peer);
+        self.takeup.to_tell.remove(&peer);
+        self.takeup.heard_resumed.remove(&peer);
         if shards.is_none() || !self.alive.contains(&peer) {
             self.changed.insert(peer);
         }
         let Some(shards) = shards else { return self.end_session(peer) };
         let begin = self.streams.begin(peer, shards, self.since);
         self.say_all(peer, begin, effects);
-        for key in &self.takeup.waiting {
-            if let Some(Role::Waiting(waiting)) = self.slots.get_mut(key).map(|slot| &mut slot.role) {
+        for at in self.takeup.waiting.values().flatten() {
+            if let Some(Role::Waiting(waiting)) = self.slots.get_mut(*at).map(|(_, slot)| &mut slot.role) {
                 waiting.fetching.take_if(|from| *from == peer);
             }
         }
@@ -96,9 +113,22 @@ impl Shard {
         let meeting = theirs.and_then(|theirs| self.streams.meet(peer, part, theirs, self.view_number()));
         match meeting {
             None => return,
-            Some(Meeting::Anew) => self.say_anew(now, peer, part, effects),
+            Some(meeting @ (Meeting::First | Meeting::Anew)) => {
+                self.take_moved(peer, part);
+                self.say_anew(now, peer, part, meeting == Meeting::First, effects);
+            }
             Some(Meeting::GoesOn(lost)) => {
-                lost.into_iter().for_each(|(key, voices)| self.make_good(now, peer, &key, voices, effects));
+                let moved = self.take_moved(peer, part);
+                for (key, voices) in lost {
+                    let has_moved = self.slots.find(&key).is_some_and(|at| moved.binary_search(&at).is_ok());
+                    let voices = if has_moved { voices.without(Voice::Relay) } else { voices };
+                    self.make_good(now, peer, &key, voices, effects);
+                    self.end_some(now, effects);
+                }
+                for at in moved {
+                    self.with(now, at, effects, |key, slot, cx| slot.say_anew(key, peer, cx));
+                    self.end_some(now, effects);
+                }
             }
         }
         if self.streams.all_met(peer) {
@@ -106,14 +136,29 @@ impl Shard {
         }
     }
 
-    /// Says all that a shard of another node has to know, and forgets what it has said before.
-    fn say_anew(&mut self, now: Now, peer: NodeId, part: Part, effects: &mut Vec<Effect>) {
+    /// The channels that are heard here and came to that node with this view, as far as that shard of it has them; sorted.
+    fn take_moved(&mut self, peer: NodeId, part: Part) -> Vec<At> {
+        let moved = self.takeup.moved.remove(&peer).unwrap_or_default();
+        let is_its = |at: &At| self.slots.key(*at).is_some_and(|key| key.point() % part.count.max(1) == part.index);
+        let (its, others): (Vec<_>, Vec<_>) = moved.into_iter().partition(is_its);
+        if !others.is_empty() {
+            self.takeup.moved.insert(peer, others);
+        }
+        its
+    }
+
+    /// Says all that a shard of another node has to know, and forgets what it has said before. `first`: it has said nothing.
+    fn say_anew(&mut self, now: Now, peer: NodeId, part: Part, first: bool, effects: &mut Vec<Effect>) {
         let Some(view) = self.view.clone() else { return };
-        let is_owner = |slot: &Slot| view.owner(slot.point) == Some(peer);
-        let concerns = |slot: &Slot| slot.concerns(peer) || slot.asks_another() && is_owner(slot);
-        for key in self.keys(|_, slot| slot.point % part.count.max(1) == part.index && concerns(slot)) {
+        let is_owner = |key: &ChannelKey| view.owner(key.point()) == Some(peer);
+        // What every copy has is on none of a node that was never heard of.
+        let is_known = |slot: &Slot| !first || slot.touched || !slot.copied;
+        let concerns = |key: &ChannelKey, slot: &Slot| {
+            is_known(slot) && slot.concerns(peer) || slot.relay.is_some() && is_owner(key) && slot.asks_another()
+        };
+        for at in self.places(|key, slot| key.point() % part.count.max(1) == part.index && concerns(key, slot)) {
             let mut unsaid = false;
-            self.with(now, &key, effects, |slot, cx| {
+            self.with(now, at, effects, |key, slot, cx| {
                 match &mut slot.role {
                     Role::Owner(channel) => {
                         channel.session(peer, cx);
@@ -122,14 +167,14 @@ impl Shard {
                     Role::Waiting(waiting) => waiting.forget(peer),
                     Role::None | Role::Kept(_) => {}
                 }
-                let is_owner = is_owner(slot);
-                if let Some(relay) = slot.relay.as_mut().filter(|_| is_owner) {
-                    relay.say_anew(&key, peer, cx);
+                if let Some(relay) = slot.relay.as_mut().filter(|_| is_owner(key)) {
+                    relay.say_anew(key, peer, cx);
                 }
             });
             if unsaid {
-                self.takeup.unsaid.insert(key);
+                self.takeup.unsaid.insert(at);
             }
+            self.end_some(now, effects);
         }
     }
 
@@ -137,7 +182,8 @@ impl Shard {
     fn make_good(&mut self, now: Now, peer: NodeId, key: &ChannelKey, voices: Voices, effects: &mut Vec<Effect>) {
         let owner = self.view.as_ref().and_then(|view| view.owner(key.point()));
         let (mine, theirs) = (owner == Some(self.config.me()), owner == Some(peer));
-        self.with(now, key, effects, |slot, cx| {
+        let at = self.enter(key);
+        self.with(now, at, effects, |key, slot, cx| {
             if mine
                 && voices.has(Voice::OwnerToCopy)
                 && let Role::Owner(channel) = &mut slot.role
@@ -173,28 +219,47 @@ impl Shard {
 
     fn look_for_lost(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let living = self.living();
-        let lives = |node: NodeId| living.contains(&node);
-        for key in self.keys(|_, slot| matches!(&slot.role, Role::Owner(channel) if channel.minds(lives))) {
-            self.with(now, &key, effects, |slot, cx| {
-                if let Role::Owner(channel) = &mut slot.role {
-                    channel.lost(lives, cx);
-                }
-            });
+        if living == self.looked_for {
+            return;
         }
+        let lives = |node: NodeId| living.contains(&node);
+        // Where nobody is lost, only those matter who were in doubt.
+        let all = !self.looked_for.is_subset(&living);
+        let may_mind = |slot: &Slot| all || slot.touched || slot.peopled;
+        let minds = |slot: &Slot| matches!(&slot.role, Role::Owner(channel) if may_mind(slot) && channel.minds(lives));
+        for at in self.places(|_, slot| minds(slot)) {
+            self.lose(now, at, lives, effects);
+        }
+        self.looked_for = living;
+    }
+
+    fn lose(&mut self, now: Now, at: At, lives: impl Fn(NodeId) -> bool + Copy, effects: &mut Vec<Effect>) {
+        self.with(now, at, effects, |_, slot, cx| {
+            if let Role::Owner(channel) = &mut slot.role
+                && channel.minds(lives)
+            {
+                channel.lost(lives, cx);
+            }
+        });
     }
 
     /// Sessions have ended or begun: somebody may be lost by that, or not any more, and what waits for an owner out of
     /// reach does not wait for ever.
     pub(super) fn note_changed(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !self.strangers.is_empty() {
+            let living = self.living();
+            for at in std::mem::take(&mut self.strangers) {
+                self.lose(now, at, |node| living.contains(&node), effects);
+            }
+        }
         let changed = std::mem::take(&mut self.changed);
         if changed.iter().any(|peer| !self.alive.contains(peer)) {
             self.look_for_lost(now, effects);
         }
         let Some(view) = self.view.clone().filter(|_| !changed.is_empty()) else { return };
-        let waits = |slot: &Slot| slot.relay.as_ref().is_some_and(|relay| relay.waits());
-        let of_them = |slot: &Slot| view.owner(slot.point).is_some_and(|owner| changed.contains(&owner));
-        for key in self.keys(|_, slot| waits(slot) && of_them(slot)) {
-            self.with(now, &key, effects, |_, _| {});
+        let of_them = |key: &ChannelKey| view.owner(key.point()).is_some_and(|owner| changed.contains(&owner));
+        for at in self.places(|key, slot| slot.may_wait() && of_them(key)) {
+            self.with(now, at, effects, |_, _, _| {});
         }
     }
 
@@ -204,7 +269,7 @@ impl Shard {
         if !self.streams.is_on(node) {
             self.streams.forget(node);
         }
-        for slot in self.slots.values_mut() {
+        for (_, _, slot) in self.slots.iter_mut() {
             match &mut slot.role {
                 Role::Owner(channel) => channel.gone(node),
                 Role::Waiting(waiting) => waiting.haves.retain(|have| have.node != node),
@@ -243,37 +308,33 @@ impl Shard {
 
     /// The channels for which anything changes here with the view. Where this node hears one that has another owner now,
     /// that one is to be told.
-    fn concerned(&mut self, step: &Step) -> Vec<ChannelKey> {
+    fn concerned(&mut self, step: &Step) -> Vec<At> {
         let me = self.config.me();
-        let before = self.open.last().filter(|_| step.direct);
-        let mut keys = Vec::new();
-        for (key, slot) in &self.slots {
-            let point = slot.point;
-            let owner = step.view.owner(point);
-            if let Some(owner) = owner.filter(|owner| *owner != me)
+        let mut places = Vec::new();
+        for (at, key, slot) in self.slots.iter() {
+            let point = key.point();
+            if step.direct
+                && step.difference.first(point) == 0
                 && slot.asks_another()
-                && before.is_some_and(|before| before.owner(point) != Some(owner))
+                && let Some(owner) = step.view.owner(point).filter(|owner| *owner != me)
             {
-                self.streams.note(owner, key, Voice::Relay);
+                self.takeup.moved.entry(owner).or_default().push(at);
             }
-            if slot.is_concerned(step, owner, me) {
-                keys.push(key.clone());
+            if slot.is_concerned(step, point, me) {
+                places.push(at);
             }
         }
-        keys
+        places
     }
 
     /// One channel's step into the view.
-    fn step_into(&mut self, now: Now, key: &ChannelKey, step: &Step, effects: &mut Vec<Effect>) {
+    fn step_into(&mut self, now: Now, at: At, step: &Step, effects: &mut Vec<Effect>) {
         let me = self.config.me();
-        let owner = step.view.owner(key.point());
+        let Some(owner) = self.slots.key(at).map(|key| step.view.owner(key.point())) else { return };
         let mine = owner == Some(me);
-        let owned = self.slots.get(key).is_some_and(|slot| matches!(slot.role, Role::Owner(_)));
-        if let Some(owner) = owner.filter(|_| owned && !mine && step.direct) {
-            self.takeup.sealed.entry(owner).or_default().push(key.clone());
-            self.moves.handed_over += 1;
-        }
-        self.with(now, key, effects, |slot, cx| {
+        let (mut seals, mut waits) = (false, false);
+        self.with(now, at, effects, |_, slot, cx| {
+            seals = matches!(slot.role, Role::Owner(_)) && !mine && step.direct;
             slot.role = match std::mem::take(&mut slot.role) {
                 Role::Owner(mut channel) if mine && step.direct => {
                     channel.place_copies(cx);
@@ -288,31 +349,49 @@ impl Shard {
                 Role::Waiting(waiting) => waiting.own.map_or(Role::None, Role::Kept),
                 role @ (Role::None | Role::Kept(_)) => role,
             };
+            waits = mine && slot.kept().is_some();
         });
-        if mine && self.slots.get(key).is_some_and(|slot| slot.kept().is_some()) {
-            self.begin_waiting(now, key, effects);
+        if let Some(owner) = owner.filter(|_| seals) {
+            self.takeup.sealed.entry(owner).or_default().push(at);
+            self.moves.handed_over += 1;
         }
-        self.with(now, key, effects, |slot, cx| {
+        if waits {
+            self.begin_waiting(now, at, effects);
+        }
+        self.with(now, at, effects, |key, slot, cx| {
             let goes_on = matches!(slot.role, Role::Owner(_));
             if let Some(relay) = slot.relay.as_mut().filter(|_| mine && !goes_on) {
                 relay.say_anew(key, me, cx);
             }
         });
+        self.hear_own(now, effects);
     }
 }
 
 impl Slot {
     /// Whether anything changes with the view but for sessions. An owner that goes on with the same copies takes no step.
-    fn is_concerned(&self, step: &Step, owner: Option<NodeId>, me: NodeId) -> bool {
-        let mine = owner == Some(me);
-        let relay = self.relay.as_ref();
+    fn is_concerned(&self, step: &Step, point: u64, me: NodeId) -> bool {
+        let mine = || step.view.owner(point) == Some(me);
         match &self.role {
+            Role::Owner(_) if step.direct && self.copied && !self.touched => {
+                step.difference.first(point) < usize::from(self.holders)
+            }
             Role::Owner(channel) => {
-                !mine || !step.direct || !channel.is_placed(&step.view, self.point, me) || !channel.is_copied()
+                !step.direct || !mine() || !channel.is_placed(&step.view, point, me) || !channel.is_copied()
             }
             Role::Waiting(_) => true,
-            Role::None | Role::Kept(_) => mine || relay.is_some_and(|relay| relay.waits()),
+            Role::None | Role::Kept(_) => self.may_wait() || mine(),
         }
+    }
+
+    /// Whether this node waits for an answer of the owner.
+    pub fn relay_waits(&self) -> bool {
+        self.relay.as_ref().is_some_and(|relay| relay.waits())
+    }
+
+    /// The same without a look into the channel.
+    fn may_wait(&self) -> bool {
+        if self.touched { self.relay_waits() } else { self.waits }
     }
 
     /// Whether what this node owns of the channel, or is to own, changes with a session with that node.
@@ -389,6 +468,7 @@ mod tests {
             waiting_max: 10,
             held_max: 10,
             channels_max: 10_000,
+            copying_max: 100,
         });
         let spec = HubSpec { default_public: true, allow_anonymous: true, ..HubSpec::default() };
         let mut hub = Hub::with_spec("shop", &spec);
@@ -423,10 +503,10 @@ mod tests {
         for body in [all(SayAll::Begin { with }), heard, all(SayAll::Listened)] {
             shard.receive(NOW, OTHER, PeerMessage { view: 1, side: false, body }, &mut effects);
         }
-        assert_eq!(shard.touched, [keys[0].clone()]);
+        assert_eq!(shard.touched, [shard.slots.find(&keys[0]).expect("it is there")]);
         shard.end_turn(NOW, &mut effects);
         shard.session(NOW, OTHER, None, &mut effects);
         shard.note_changed(NOW, &mut effects);
-        assert_eq!(shard.touched, [keys[0].clone()]);
+        assert_eq!(shard.touched, [shard.slots.find(&keys[0]).expect("it is there")]);
     }
 }

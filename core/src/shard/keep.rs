@@ -6,7 +6,7 @@ use crate::{
     cluster::view::NodeId,
     serial::Epoch,
     shard::{
-        cx::Cx,
+        cx::{Cx, Settled},
         peer::{Confirm, Say, ToCopy},
         slot::{Kept, Role, Slot},
         state::{Keeping, State},
@@ -110,25 +110,30 @@ impl Slot {
 impl Shard {
     /// Every channel is in its place by this view: what is kept beyond that is kept for nothing.
     pub fn settled(&mut self, number: u64) {
+        if number == self.view_number() {
+            let follows = self.open.last().is_some_and(|before| before.number == self.settled.last);
+            let first = if follows { self.settled.first } else { number };
+            self.settled = Settled { first, last: number };
+        }
         self.open.retain(|view| view.number >= number);
         let Some(view) = self.view.clone().filter(|view| view.number == number) else { return };
         let me = self.config.me();
         let mut needless = Vec::new();
-        for (key, slot) in &mut self.slots {
+        for (at, key, slot) in self.slots.iter_mut() {
             let Role::Kept(kept) = &mut slot.role else { continue };
-            let mut holders = view.nearest(slot.point).take(1 + usize::from(kept.state.redundancy));
+            let mut holders = view.nearest(key.point()).take(1 + usize::from(kept.state.redundancy));
             let owner = holders.next();
             if !holders.any(|node| node == me) || !owner.is_some_and(|owner| kept.is_for(owner)) {
-                needless.push(key.clone());
+                needless.push(at);
             }
         }
-        for key in needless {
-            if let Some(slot) = self.slots.get_mut(&key) {
-                slot.role = Role::None;
-            }
-            if self.slots.get(&key).is_some_and(Slot::is_empty) {
-                self.remove(&key);
+        for at in needless {
+            let Some((_, slot)) = self.slots.get_mut(at) else { continue };
+            slot.role = Role::None;
+            if slot.is_empty() {
+                self.remove(at);
             }
         }
+        self.takeup.sealed.clear();
     }
 }

@@ -22,6 +22,7 @@ mod senders;
 mod session;
 pub mod sides;
 mod slot;
+mod slots;
 mod state;
 mod streams;
 pub mod takeup;
@@ -41,15 +42,16 @@ use crate::{
     cluster::view::{self, ClusterId, NodeId, View},
     code::ErrorCode,
     message::Message,
-    serial::Serial,
+    serial::{Epoch, Serial},
     session::{event::Member, record},
     settings::hub::{Hub, Rules},
     shard::{
-        cx::{Counters, Cx},
+        cx::{Counters, Cx, Settled},
         history::HistoryBounds,
         peer::{Part, Say},
         request::{Ask, Effect, Request},
         slot::{Role, Slot},
+        slots::{At, Slots},
         streams::Streams,
         takeup::{Parts, TakeUp},
         wakeups::Wakeups,
@@ -85,6 +87,8 @@ pub struct Config {
     pub held_max: usize,
     /// Channels.
     pub channels_max: usize,
+    /// States that a turn sends to new copies for which nobody waits.
+    pub copying_max: usize,
 }
 
 impl Config {
@@ -101,6 +105,8 @@ impl Config {
 #[derive(Clone, Debug)]
 pub struct Inspection {
     pub current: Serial,
+    /// The epochs that its own goes on from, oldest first.
+    pub ancestors: Vec<Epoch>,
     /// The messages that are still kept, oldest first.
     pub messages: Vec<Arc<Message>>,
     pub members: Arc<[Member]>,
@@ -119,22 +125,27 @@ pub struct Shard {
     /// force is always among them.
     open: Vec<Arc<View>>,
     takeup: TakeUp,
+    settled: Settled,
     /// This node has come from view to view since this one, and has dropped nothing that it was asked.
     since: u64,
     streams: Streams,
     /// Nodes whose sessions have ended or begun in this turn, as far as that may concern anybody.
     changed: BTreeSet<NodeId>,
+    /// Channels of which such nodes wanted something.
+    strangers: Vec<At>,
+    /// Those that lived when all channels were last searched for nodes that do not.
+    looked_for: BTreeSet<NodeId>,
     /// Which shards of a node have said in this session what they hear.
     listened: BTreeMap<NodeId, Parts>,
     alive: BTreeSet<NodeId>,
     gone: BTreeSet<NodeId>,
     hubs: HashMap<HubId, Arc<Hub>, FixedState>,
-    slots: HashMap<ChannelKey, Slot, FixedState>,
+    slots: Slots,
     /// Channels with something to send at the end of the turn.
-    touched: Vec<ChannelKey>,
+    touched: Vec<At>,
     wakeups: Wakeups,
     counters: Counters,
-    own: VecDeque<(NodeId, ChannelKey, Say)>,
+    own: VecDeque<(NodeId, At, Say)>,
     accepted: u64,
     moves: Moves,
 }
@@ -148,14 +159,17 @@ impl Shard {
             aside_of: None,
             open: Vec::new(),
             takeup: TakeUp::default(),
+            settled: Settled::default(),
             since: 0,
             streams: Streams::default(),
             changed: BTreeSet::new(),
+            strangers: Vec::new(),
+            looked_for: BTreeSet::new(),
             listened: BTreeMap::new(),
             alive: BTreeSet::from([config.me()]),
             gone: BTreeSet::new(),
             hubs: HashMap::with_hasher(FixedState::with_seed(config.seed)),
-            slots: HashMap::with_hasher(FixedState::with_seed(config.seed)),
+            slots: Slots::new(config.seed),
             touched: Vec::new(),
             wakeups: Wakeups::default(),
             counters: Counters::default(),
@@ -178,14 +192,17 @@ impl Shard {
     /// What a worker of this node asks.
     pub fn handle(&mut self, now: Now, request: Request, effects: &mut Vec<Effect>) {
         let Request { from, key, ask } = request;
-        if !self.slots.contains_key(&key) && !self.may_open(&ask) {
-            return relay::refuse(&key, from, &ask, ErrorCode::TryAgain, effects);
-        }
-        let presence = self.rules(&key).presence;
         let opens = opens(&ask);
-        self.with(now, &key, effects, |slot, cx| {
+        let at = match self.slots.find(&key) {
+            Some(at) => at,
+            None if !opens => return,
+            None if self.slots.len() < self.config.channels_max => self.enter(&key),
+            None => return relay::refuse(&key, from, &ask, ErrorCode::TryAgain, effects),
+        };
+        let presence = self.rules(&key).presence;
+        self.with(now, at, effects, |key, slot, cx| {
             if opens || slot.relay.is_some() {
-                slot.relay.get_or_insert_default().ask(&key, from, ask, presence, cx);
+                slot.relay.get_or_insert_default().ask(key, from, ask, presence, cx);
             }
         });
         self.hear_own(now, effects);
@@ -193,8 +210,8 @@ impl Shard {
 
     /// The answer to [`Effect::Store`].
     pub fn stored(&mut self, now: Now, key: &ChannelKey, ticket: u64, ok: bool, effects: &mut Vec<Effect>) {
-        if self.slots.contains_key(key) {
-            self.with(now, key, effects, |slot, cx| {
+        if let Some(at) = self.slots.find(key) {
+            self.with(now, at, effects, |_, slot, cx| {
                 if let Role::Owner(channel) = &mut slot.role {
                     channel.stored(ticket, ok, cx);
                 }
@@ -211,7 +228,7 @@ impl Shard {
     /// How its channels changed their owners.
     pub fn moves(&self) -> Moves {
         let Counters { epochs, uncopied, .. } = self.counters;
-        Moves { epochs, uncopied, waiting: self.takeup.waiting.len() as u64, ..self.moves }
+        Moves { epochs, uncopied, waiting: self.takeup.count_waiting() as u64, ..self.moves }
     }
 
     /// How many channels this shard has a part in.
@@ -230,14 +247,10 @@ impl Shard {
 
     /// What this shard has of a channel that it owns and is certain of.
     pub fn inspect(&self, key: &ChannelKey) -> Option<Inspection> {
-        match &self.slots.get(key)?.role {
+        match &self.slots.get(self.slots.find(key)?)?.role {
             Role::Owner(channel) => Some(channel.inspect()),
             Role::None | Role::Waiting(_) | Role::Kept(_) => None,
         }
-    }
-
-    fn may_open(&self, ask: &Ask) -> bool {
-        !opens(ask) || self.slots.len() < self.config.channels_max
     }
 
     /// The rules in force for a channel. Of a hub that is not known here nothing is allowed.
@@ -253,47 +266,66 @@ impl Shard {
         }
     }
 
+    /// The place of a channel. One that is not there yet begins, and goes when the turn ends if nothing comes of it.
+    fn enter(&mut self, key: &ChannelKey) -> At {
+        let at = match self.hubs.get_key_value(&key.hub) {
+            // All channels of a hub share its name.
+            Some((hub, _)) => self.slots.find_or_insert(key, hub),
+            None => self.slots.find_or_insert(key, &key.hub),
+        };
+        if let Some((_, slot)) = self.slots.get_mut(at)
+            && !std::mem::replace(&mut slot.touched, true)
+        {
+            self.touched.push(at);
+        }
+        at
+    }
+
     /// Lets one channel take a step, and has it looked at when the turn ends.
     fn with<T>(
         &mut self,
         now: Now,
-        key: &ChannelKey,
+        at: At,
         effects: &mut Vec<Effect>,
-        step: impl FnOnce(&mut Slot, &mut Cx<'_>) -> T,
-    ) -> T {
-        let (slots, touched, mut cx) = self.parts(now, effects);
-        let slot = slots.entry(key.clone()).or_insert_with(|| Slot::new(key));
+        step: impl FnOnce(&ChannelKey, &mut Slot, &mut Cx<'_>) -> T,
+    ) -> Option<T> {
+        let (slots, touched, mut cx) = self.parts(now, at, effects);
+        let (key, slot) = slots.get_mut(at)?;
         if !std::mem::replace(&mut slot.touched, true) {
-            touched.push(key.clone());
+            touched.push(at);
         }
-        step(slot, &mut cx)
+        Some(step(key, slot, &mut cx))
     }
 
-    /// The same for a channel that is there, without another look.
+    /// The same without another look.
     fn quietly<T>(
         &mut self,
         now: Now,
-        key: &ChannelKey,
+        at: At,
         effects: &mut Vec<Effect>,
-        step: impl FnOnce(&mut Slot, &mut Cx<'_>) -> T,
+        step: impl FnOnce(&ChannelKey, &mut Slot, &mut Cx<'_>) -> T,
     ) -> Option<T> {
-        let (slots, _, mut cx) = self.parts(now, effects);
-        Some(step(slots.get_mut(key)?, &mut cx))
+        let (slots, _, mut cx) = self.parts(now, at, effects);
+        let (key, slot) = slots.get_mut(at)?;
+        Some(step(key, slot, &mut cx))
     }
 
-    /// The channels, those that are touched, and what a channel needs of all the rest.
+    /// The channels, those that are touched, and what the channel at that place needs of all the rest.
     fn parts<'a>(
         &'a mut self,
         now: Now,
+        at: At,
         effects: &'a mut Vec<Effect>,
-    ) -> (&'a mut HashMap<ChannelKey, Slot, FixedState>, &'a mut Vec<ChannelKey>, Cx<'a>) {
+    ) -> (&'a mut Slots, &'a mut Vec<At>, Cx<'a>) {
         let cx = Cx {
             now,
+            at,
             config: &self.config,
             view: self.view.as_deref(),
+            settled: self.settled,
             aside_of: self.aside_of,
             streams: &mut self.streams,
-            changed: &mut self.changed,
+            strangers: &mut self.strangers,
             effects,
             own: &mut self.own,
             counters: &mut self.counters,
@@ -301,8 +333,8 @@ impl Shard {
         (&mut self.slots, &mut self.touched, cx)
     }
 
-    fn keys(&self, which: impl Fn(&ChannelKey, &Slot) -> bool) -> Vec<ChannelKey> {
-        self.slots.iter().filter(|(key, slot)| which(key, slot)).map(|(key, _)| key.clone()).collect()
+    fn places(&self, which: impl Fn(&ChannelKey, &Slot) -> bool) -> Vec<At> {
+        self.slots.iter().filter(|(_, key, slot)| which(key, slot)).map(|(at, ..)| at).collect()
     }
 }
 

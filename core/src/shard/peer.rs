@@ -172,6 +172,8 @@ pub enum ToRelay {
 pub struct Resume {
     /// What the node said it has.
     pub from: Serial,
+    /// Whether every copy has the state. If not, nothing is missing, and nobody is to rely on the epoch yet.
+    pub copied: bool,
     /// As it said with that.
     pub astray: u64,
     /// What it lacks, if nothing is missing.
@@ -263,6 +265,8 @@ pub enum SayAll {
     Ask { before: NodeId },
     /// Everything that the node hears was said, in this session or in those that it goes on from.
     Listened,
+    /// All of that was answered.
+    Resumed,
     /// All of that was said to the shard that asked.
     Answered { before: NodeId, asker: u64 },
 }

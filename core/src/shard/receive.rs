@@ -1,6 +1,6 @@
 //! What other nodes say, and what this node says to itself.
 
-use super::{Shard, relay::Relay};
+use super::Shard;
 use crate::{
     channel::ChannelKey,
     cluster::view::NodeId,
@@ -11,6 +11,7 @@ use crate::{
         peer::{Body, Confirm, PeerMessage, Say, SayAll, SessionOp, Submission, ToCopy, ToOwner, ToRelay},
         request::Effect,
         slot::{Role, Slot},
+        slots::At,
         streams::Voice,
         takeup::Standing,
     },
@@ -27,7 +28,7 @@ impl Shard {
         match message.body {
             Body::Channel { key, say } => {
                 if self.streams.takes(from, Some(&key), None) {
-                    self.take(now, from, &key, say, effects);
+                    self.take_from_peer(now, from, &key, say, effects);
                 }
             }
             Body::All { from: part, say: SayAll::Begin { with } } => self.meet(now, from, part, &with, effects),
@@ -42,72 +43,73 @@ impl Shard {
 
     /// Takes what this node has said to itself, until nothing is left.
     pub(super) fn hear_own(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        while let Some((from, key, say)) = self.own.pop_front() {
-            self.take(now, from, &key, say, effects);
+        while let Some((from, at, say)) = self.own.pop_front() {
+            self.take(now, from, at, say, effects);
         }
     }
 
-    fn take(&mut self, now: Now, from: NodeId, key: &ChannelKey, say: Say, effects: &mut Vec<Effect>) {
+    fn take_from_peer(&mut self, now: Now, from: NodeId, key: &ChannelKey, say: Say, effects: &mut Vec<Effect>) {
+        let at = match (self.slots.find(key), &say) {
+            (Some(at), _) => at,
+            // What is not heard here any more needs no place.
+            (None, Say::Relay(say)) if !matches!(say, ToRelay::LetGo | ToRelay::Confirm | ToRelay::Again) => return,
+            (None, _) => self.enter(key),
+        };
+        self.take(now, from, at, say, effects);
+    }
+
+    fn take(&mut self, now: Now, from: NodeId, at: At, say: Say, effects: &mut Vec<Effect>) {
+        let Some(key) = self.slots.key(at) else { return };
         let Some(owner) = self.view.as_ref().and_then(|view| view.owner(key.point())) else { return };
+        let mine = owner == self.config.me();
         match say {
-            Say::Owner(ask) if owner == self.config.me() => self.asked(now, from, key, ask, effects),
-            Say::Confirm(confirm) if owner == self.config.me() => self.confirmed(now, from, key, confirm, effects),
-            Say::Move(say) => self.moved(now, from, key, say, effects),
+            Say::Owner(ask) if mine => self.asked(now, from, at, ask, effects),
+            Say::Confirm(confirm) if mine => self.confirmed(now, from, at, confirm, effects),
+            Say::Move(say) => self.moved(now, from, at, mine, say, effects),
             Say::Relay(ToRelay::LetGo) if from == owner => effects.push(Effect::LetGo { place: key.clone() }),
             Say::Relay(ToRelay::Confirm) if from == owner => effects.push(Effect::Confirm { place: key.clone() }),
             Say::Relay(ToRelay::Again) if from == owner => {
-                self.with(now, key, effects, |slot, cx| slot.say_anew(key, from, cx));
+                self.with(now, at, effects, |key, slot, cx| slot.say_anew(key, from, cx));
             }
             Say::Relay(say) if from == owner => {
-                self.quietly_if(now, key, effects, |relay, cx| relay.hear(key, say, cx))
+                self.with(now, at, effects, |key, slot, cx| {
+                    if let Some(relay) = &mut slot.relay {
+                        relay.hear(key, say, cx);
+                    }
+                });
             }
-            Say::Copy(say) if from == owner => self.with(now, key, effects, |slot, cx| slot.follow(key, from, say, cx)),
+            Say::Copy(say) if from == owner => {
+                self.with(now, at, effects, |key, slot, cx| slot.follow(key, from, say, cx));
+            }
             // The sender is not the owner, or this node is not: each says anew what matters when it knows the view.
             Say::Owner(_) | Say::Confirm(_) | Say::Relay(_) | Say::Copy(_) => {}
         }
     }
 
-    fn quietly_if(
-        &mut self,
-        now: Now,
-        key: &ChannelKey,
-        effects: &mut Vec<Effect>,
-        hear: impl FnOnce(&mut Relay, &mut Cx<'_>),
-    ) {
-        if self.slots.get(key).is_some_and(|slot| slot.relay.is_some()) {
-            self.with(now, key, effects, |slot, cx| {
-                if let Some(relay) = &mut slot.relay {
-                    hear(relay, cx);
-                }
-            });
-        }
-    }
-
-    fn asked(&mut self, now: Now, from: NodeId, key: &ChannelKey, ask: ToOwner, effects: &mut Vec<Effect>) {
-        let role = self.slots.get(key).map(|slot| &slot.role);
-        match role {
+    fn asked(&mut self, now: Now, from: NodeId, at: At, ask: ToOwner, effects: &mut Vec<Effect>) {
+        match self.slots.get(at).map(|slot| &slot.role) {
             Some(Role::Owner(_)) => {}
-            Some(Role::Waiting(_)) => return self.hold(now, from, key, ask, effects),
-            Some(Role::None | Role::Kept(_)) | None => match self.standing(key) {
-                Standing::Certain if !opens(&ask) => return self.answer_unopened(now, from, key, ask, effects),
+            Some(Role::Waiting(_)) => return self.hold(now, from, at, ask, effects),
+            Some(Role::None | Role::Kept(_)) | None => match self.standing(at) {
+                Standing::Certain if !opens(&ask) => return self.answer_unopened(now, from, at, ask, effects),
                 Standing::Certain => {
-                    if let Err(code) = self.open_fresh(now, key, effects) {
-                        return self.refuse_unopened(now, from, key, &ask, code, effects);
+                    if let Err(code) = self.open_fresh(now, at, effects) {
+                        return self.refuse_unopened(now, from, at, &ask, code, effects);
                     }
                 }
-                Standing::Unknown | Standing::Uncovered => return self.hold(now, from, key, ask, effects),
+                Standing::Unknown | Standing::Uncovered => return self.hold(now, from, at, ask, effects),
             },
         }
-        self.with(now, key, effects, |slot, cx| {
+        self.with(now, at, effects, |_, slot, cx| {
             if let Role::Owner(channel) = &mut slot.role {
                 channel.hear(from, ask, cx);
             }
         });
     }
 
-    fn confirmed(&mut self, now: Now, from: NodeId, key: &ChannelKey, say: Confirm, effects: &mut Vec<Effect>) {
-        let closed = matches!(self.standing(key), Standing::Certain);
-        self.with(now, key, effects, |slot, cx| match (&mut slot.role, say) {
+    fn confirmed(&mut self, now: Now, from: NodeId, at: At, say: Confirm, effects: &mut Vec<Effect>) {
+        let closed = matches!(say, Confirm::Idle(_)) && self.standing(at) == Standing::Certain;
+        self.with(now, at, effects, |key, slot, cx| match (&mut slot.role, say) {
             (Role::Owner(channel), say) => channel.confirmed(from, say, cx),
             (Role::None, Confirm::Idle(epoch)) if closed => {
                 cx.say(from, key, Say::Copy(ToCopy::Drop { epoch }));
@@ -117,40 +119,37 @@ impl Shard {
     }
 
     /// Begins a channel of which nobody has anything.
-    pub(super) fn open_fresh(
-        &mut self,
-        now: Now,
-        key: &ChannelKey,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), ErrorCode> {
-        if !self.hubs.contains_key(&key.hub) {
+    pub(super) fn open_fresh(&mut self, now: Now, at: At, effects: &mut Vec<Effect>) -> Result<(), ErrorCode> {
+        let Some(key) = self.slots.key(at).filter(|key| self.hubs.contains_key(&key.hub)) else {
             return Err(ErrorCode::HubNotFound);
-        }
-        if self.slots.len() >= self.config.channels_max && !self.slots.contains_key(key) {
+        };
+        let begins = self.slots.get(at).is_some_and(Slot::is_empty);
+        if begins && self.slots.len() > self.config.channels_max {
             return Err(ErrorCode::TryAgain);
         }
-        let (rules, epoch, known_since) = (self.rules(key), self.next_epoch(), self.takeup.since);
-        self.with(now, key, effects, |slot, cx| {
+        let (rules, known_since) = (self.rules(key), self.takeup.since);
+        let epoch = self.next_epoch();
+        self.with(now, at, effects, |key, slot, cx| {
             slot.role = Role::Owner(Box::new(Channel::fresh(key.clone(), rules, epoch, known_since, cx)));
         });
         Ok(())
     }
 
     /// In a channel that is not open nobody is present, and at a place that is not open no session is kept.
-    fn answer_unopened(&mut self, now: Now, from: NodeId, key: &ChannelKey, ask: ToOwner, effects: &mut Vec<Effect>) {
+    fn answer_unopened(&mut self, now: Now, from: NodeId, at: At, ask: ToOwner, effects: &mut Vec<Effect>) {
         let say = match ask {
             ToOwner::ReadPresence { number } => ToRelay::Presence { number, outcome: Ok([].into()) },
             ToOwner::Publish { counter, .. } => ToRelay::Published { counter, outcome: Err(ErrorCode::RestoreFailed) },
             _ => return,
         };
-        self.with(now, key, effects, |_, cx| cx.say(from, key, Say::Relay(say)));
+        self.with(now, at, effects, |key, _, cx| cx.say(from, key, Say::Relay(say)));
     }
 
     pub(super) fn refuse_unopened(
         &mut self,
         now: Now,
         from: NodeId,
-        key: &ChannelKey,
+        at: At,
         ask: &ToOwner,
         code: ErrorCode,
         effects: &mut Vec<Effect>,
@@ -162,10 +161,13 @@ impl Shard {
             }
             ToOwner::ReadPresence { number } => ToRelay::Presence { number: *number, outcome: Err(code) },
             // The next session asks for it: until then the hub may be there.
-            ToOwner::Listen { .. } => return self.streams.note(from, key, Voice::Owner),
+            ToOwner::Listen { .. } => {
+                self.with(now, at, effects, |key, _, cx| cx.streams.note(from, key, Voice::Owner));
+                return;
+            }
             ToOwner::Enter { .. } | ToOwner::Leave { .. } | ToOwner::Seen(_) => return,
         };
-        self.with(now, key, effects, |_, cx| cx.say(from, key, Say::Relay(say)));
+        self.with(now, at, effects, |key, _, cx| cx.say(from, key, Say::Relay(say)));
     }
 }
 

@@ -177,6 +177,10 @@ pub enum Effect {
         to: NodeId,
         message: PeerMessage,
     },
+    /// Every channel that this shard owns by the view, or hears, goes on in it. Copies may be missing.
+    Resumed {
+        view: u64,
+    },
     /// Every channel that this shard owns by the view is served, and all its copies have it.
     Served {
         view: u64,

@@ -16,6 +16,7 @@ use crate::{
         peer::PeerMessage,
         relay::Relay,
         request::{Effect, Request},
+        slots::At,
         takeup::Progress,
     },
     time::Now,
@@ -223,20 +224,20 @@ impl Sides {
     /// Has each relay where its channel is served.
     fn sort(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let Some(side) = &self.side else { return };
-        let astray = self.main.keys(|key, slot| slot.relay.is_some() && self.is_aside(key));
-        let back = side.keys(|key, slot| slot.relay.is_some() && !self.is_aside(key));
+        let astray = self.main.places(|key, slot| slot.relay.is_some() && self.is_aside(key));
+        let back = side.places(|key, slot| slot.relay.is_some() && !self.is_aside(key));
         let requests = self.count_requests();
         self.main.counters.requests = requests;
         self.aside(effects, |side, _| side.counters.requests = requests);
-        for key in astray {
-            if let Some(relay) = self.main.release(now, &key, effects) {
+        for at in astray {
+            if let Some((key, relay)) = self.main.release(now, at, effects) {
                 self.aside(effects, |side, effects| side.adopt(now, &key, relay, effects));
             }
         }
-        for key in back {
-            let mut relay = None;
-            self.aside(effects, |side, effects| relay = side.release(now, &key, effects));
-            if let Some(relay) = relay {
+        for at in back {
+            let mut released = None;
+            self.aside(effects, |side, effects| released = side.release(now, at, effects));
+            if let Some((key, relay)) = released {
                 self.main.adopt(now, &key, relay, effects);
             }
         }
@@ -252,7 +253,7 @@ impl Sides {
         let Some(side) = self.side.take() else { return };
         self.side_accepted += side.accepted();
         self.main.counters.requests = self.requests;
-        for (key, slot) in side.slots {
+        for (key, slot) in side.slots.into_iter() {
             if let Some(relay) = slot.relay.filter(|relay| !relay.is_empty()) {
                 self.main.adopt(now, &key, relay, effects);
             }
@@ -288,19 +289,21 @@ impl Shard {
 
     /// Gives away all that this node's workers want of a channel. The owner may still believe that they hear it by way of this
     /// shard. It is told that they don't, unless the relay is back by then and tells it more.
-    fn release(&mut self, now: Now, key: &ChannelKey, effects: &mut Vec<Effect>) -> Option<Box<Relay>> {
-        self.with(now, key, effects, |slot, cx| {
+    fn release(&mut self, now: Now, at: At, effects: &mut Vec<Effect>) -> Option<(ChannelKey, Box<Relay>)> {
+        let released = self.with(now, at, effects, |key, slot, cx| {
             let relay = slot.relay.take();
             if let Some(owner) = cx.owner_to_tell(key) {
                 Relay::default().say_anew(key, owner, cx);
             }
-            relay.filter(|relay| !relay.is_empty())
-        })
+            relay.filter(|relay| !relay.is_empty()).map(|relay| (key.clone(), relay))
+        });
+        released.flatten()
     }
 
     /// Takes over what was released elsewhere, and tells the owner all of it.
     fn adopt(&mut self, now: Now, key: &ChannelKey, mut relay: Box<Relay>, effects: &mut Vec<Effect>) {
-        self.with(now, key, effects, |slot, cx| {
+        let at = self.enter(key);
+        self.with(now, at, effects, |key, slot, cx| {
             relay.stray(cx);
             debug_assert!(slot.relay.is_none(), "a relay is in one of the two shards");
             if let Some(owner) = cx.owner_to_tell(key) {
@@ -356,6 +359,7 @@ mod tests {
         waiting_max: 10,
         held_max: 10,
         channels_max: 10,
+        copying_max: 10,
     };
 
     fn view(number: u64, members: &[NodeId]) -> Arc<View> {
@@ -491,7 +495,17 @@ mod tests {
         assert!(first.0 == second.0 && 0 < first.1 && first.1 < second.1);
         let resume = |(from, astray)| {
             let (missed, known, members, occupancy) = (None, None, None, None);
-            ToRelay::Resume(Box::new(Resume { from, astray, missed, current, known, members, presence: 0, occupancy }))
+            ToRelay::Resume(Box::new(Resume {
+                from,
+                copied: true,
+                astray,
+                missed,
+                current,
+                known,
+                members,
+                presence: 0,
+                occupancy,
+            }))
         };
         let moved = |effect: &Effect| matches!(effect, Effect::Reposition { position, .. } if *position == current);
         assert!(!hear(&mut sides, say(resume(first))).iter().any(moved));

@@ -3,20 +3,26 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::{
-    channel::ChannelKey,
     cluster::view::NodeId,
     serial::{Epoch, Serial},
     shard::{owner::Channel, peer::ToOwner, relay::Relay, state::State},
 };
 
 /// One channel at this node.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Slot {
-    /// [`ChannelKey::point`], to be looked at for each channel with each view.
-    pub point: u64,
     pub relay: Option<Box<Relay>>,
     pub role: Role,
     pub touched: bool,
+    /// It is among those whose copies are behind.
+    pub behind: bool,
+    /// As when its last turn ended, so that a look at all channels need not look into each: whether its relay waits for an
+    /// answer; and of an owner, whether every copy has the state, and how many hold it.
+    pub waits: bool,
+    pub copied: bool,
+    pub holders: u8,
+    /// The same: whether somebody is present in it, or a session is kept there.
+    pub peopled: bool,
     pub wake_ms: Option<u64>,
 }
 
@@ -53,6 +59,8 @@ pub struct Sealed {
 /// A channel whose state is looked for.
 #[derive(Debug, Default)]
 pub struct Waiting {
+    /// Who owned it in the view before.
+    pub group: Option<NodeId>,
     /// What this node has of it.
     pub own: Option<Box<Kept>>,
     /// What others have of it.
@@ -93,10 +101,6 @@ fn rank(serial: Serial, sealed: bool) -> Rank {
 }
 
 impl Slot {
-    pub fn new(key: &ChannelKey) -> Slot {
-        Slot { point: key.point(), relay: None, role: Role::None, touched: false, wake_ms: None }
-    }
-
     pub fn is_empty(&self) -> bool {
         matches!(self.role, Role::None) && self.relay.as_ref().is_none_or(|relay| relay.is_empty())
     }

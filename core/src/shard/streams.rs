@@ -45,6 +45,8 @@ pub struct Voices(u8);
 /// How a session goes on with a shard of another node.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Meeting {
+    /// Neither has ever heard the other.
+    First,
     /// Nothing of what was said before counts.
     Anew,
     /// All of it does, but for this.
@@ -85,6 +87,10 @@ struct Pair {
 impl Voices {
     pub fn has(self, voice: Voice) -> bool {
         self.0 & 1 << voice as u8 != 0
+    }
+
+    pub fn without(self, voice: Voice) -> Voices {
+        Voices(self.0 & !(1 << voice as u8))
     }
 
     fn add(&mut self, voice: Voice) {
@@ -284,7 +290,7 @@ impl Pair {
                 self.log.clear();
                 self.unsaid = HashMap::default();
                 self.known_from = ours.number;
-                Meeting::Anew
+                if ours.number == 1 { Meeting::First } else { Meeting::Anew }
             }
         };
         self.heard.push(new);
@@ -332,7 +338,7 @@ mod tests {
     #[test]
     fn what_was_not_taken_or_not_said_is_lost() {
         let (mut a, mut b) = (Pair::default(), Pair::default());
-        assert_eq!(meet(&mut a, &mut b, 1), [Some(Meeting::Anew), Some(Meeting::Anew)]);
+        assert_eq!(meet(&mut a, &mut b, 1), [Some(Meeting::First), Some(Meeting::First)]);
         say(&mut a, &mut b, &["one", "two", "three"], 2);
         a.note(&key("four"), Voice::Copy);
         let meetings = meet(&mut a, &mut b, 2);

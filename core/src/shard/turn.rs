@@ -2,51 +2,73 @@
 
 use super::Shard;
 use crate::{
-    channel::ChannelKey,
-    shard::{request::Effect, slot::Role, takeup::TakeUp},
+    shard::{request::Effect, slot::Role, slots::At, takeup::TakeUp},
     time::Now,
 };
 
 /// Channels that one tick looks at. What a million of them have to say when they close together would keep a worker from
 /// everything else, and all of it would wait in memory.
 const TICK_CHANNELS_MAX: usize = 1_000;
+/// Channels that take a step before what it brought is sent.
+const TOUCHED_MAX: usize = 64;
 /// Room that may stay, whatever is in it.
 const SPARE_MIN: usize = 1_024;
 
 impl Shard {
     /// Sends out what the turn brought.
     pub fn end_turn(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.end_all_touched(now, effects);
+        self.tell_resumed(effects);
+        self.send_behind(now, effects);
+        self.end_all_touched(now, effects);
+        self.tell_served(effects);
+        self.give_back();
+    }
+
+    fn end_all_touched(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.note_changed(now, effects);
         while !self.touched.is_empty() {
-            for key in std::mem::take(&mut self.touched) {
-                self.end_turn_of(now, &key, effects);
-            }
+            self.end_touched(now, effects);
             self.note_changed(now, effects);
         }
-        self.tell_served(effects);
+    }
+
+    /// Ends the turn of the channels that were touched, once they are many. A channel is cheap to look at while the processor still
+    /// has it at hand.
+    pub(super) fn end_some(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.touched.len() >= TOUCHED_MAX {
+            self.hear_own(now, effects);
+            self.end_touched(now, effects);
+        }
+    }
+
+    fn end_touched(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for at in std::mem::take(&mut self.touched) {
+            self.end_turn_of(now, at, effects);
+        }
     }
 
     /// When [`Shard::tick`] is due, in `Now::mono_ms`.
     pub fn next_tick_ms(&mut self) -> Option<u64> {
-        self.wakeups.next()
+        [self.wakeups.next(), self.copies_due_ms()].into_iter().flatten().min()
     }
 
     /// Does what is due: occupancy counts, the end of what waits too long, and the closing of channels that nobody uses.
     /// It looks at so many channels at once; the others stay due.
     pub fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
         for _ in 0..TICK_CHANNELS_MAX {
-            let Some(key) = self.wakeups.pop_due(now.mono_ms) else { break };
-            if let Some(slot) = self.slots.get_mut(&key) {
+            let Some(at) = self.wakeups.pop_due(now.mono_ms) else { break };
+            if let Some((_, slot)) = self.slots.get_mut(at) {
                 slot.wake_ms = None;
-                self.tick_one(now, &key, effects);
+                self.tick_one(now, at, effects);
             }
         }
         self.hear_own(now, effects);
     }
 
-    fn tick_one(&mut self, now: Now, key: &ChannelKey, effects: &mut Vec<Effect>) {
+    fn tick_one(&mut self, now: Now, at: At, effects: &mut Vec<Effect>) {
         let may_close = self.is_complete();
-        self.with(now, key, effects, |slot, cx| {
+        self.with(now, at, effects, |key, slot, cx| {
             if let Role::Owner(channel) = &mut slot.role
                 && may_close
                 && channel.is_idle(cx)
@@ -68,68 +90,92 @@ impl Shard {
         });
     }
 
-    fn end_turn_of(&mut self, now: Now, key: &ChannelKey, effects: &mut Vec<Effect>) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.touched = false;
-        let accepted = self.quietly(now, key, effects, |slot, cx| match &mut slot.role {
-            Role::Owner(channel) => channel.end_turn(cx),
-            Role::None | Role::Waiting(_) | Role::Kept(_) => 0,
+    fn end_turn_of(&mut self, now: Now, at: At, effects: &mut Vec<Effect>) {
+        let accepted = self.quietly(now, at, effects, |_, slot, cx| {
+            slot.touched = false;
+            match &mut slot.role {
+                Role::Owner(channel) => channel.end_turn(cx),
+                Role::None | Role::Waiting(_) | Role::Kept(_) => 0,
+            }
         });
         self.accepted += accepted.unwrap_or_default();
         self.hear_own(now, effects);
-        self.quietly(now, key, effects, |slot, cx| {
-            if let Some(relay) = &mut slot.relay {
-                relay.end_turn(key, cx);
-            }
-        });
-        self.look_again(now, key, effects);
+        self.look_again(now, at, effects);
     }
 
     /// Forgets a channel that nothing is left of, and else sees to it that it is looked at in time.
-    fn look_again(&mut self, now: Now, key: &ChannelKey, effects: &mut Vec<Effect>) {
-        let copied = self.slots.get(key).map(|slot| match &slot.role {
-            Role::Owner(channel) => channel.is_copied(),
-            Role::None | Role::Waiting(_) | Role::Kept(_) => true,
+    fn look_again(&mut self, now: Now, at: At, effects: &mut Vec<Effect>) {
+        // Not sure before, and it is asked for each channel of each turn.
+        let may_close = self.takeup.told_served;
+        let looked_at = self.quietly(now, at, effects, |key, slot, cx| {
+            if let Some(relay) = &mut slot.relay {
+                relay.end_turn(key, cx);
+            }
+            let (copied, behind, resuming) = match &slot.role {
+                Role::Owner(channel) if channel.is_copied() => (true, false, false),
+                Role::Owner(channel) => (false, !slot.behind && channel.is_behind(), channel.is_resuming()),
+                Role::None | Role::Waiting(_) | Role::Kept(_) => (true, false, false),
+            };
+            slot.behind |= behind;
+            slot.waits = slot.relay_waits();
+            (slot.copied, slot.holders, slot.peopled) = match &slot.role {
+                Role::Owner(channel) => (copied, channel.holders(), channel.is_peopled()),
+                Role::None | Role::Waiting(_) | Role::Kept(_) => (false, 0, false),
+            };
+            (copied, behind, resuming, (!slot.is_empty()).then(|| slot.next_wake_ms(key, may_close, cx)))
         });
-        match copied {
-            Some(true) if self.takeup.uncopied.is_empty() => {}
-            Some(true) => drop(self.takeup.uncopied.remove(key)),
-            Some(false) => drop(self.takeup.uncopied.insert(key.clone())),
-            None => return,
+        let Some((copied, behind, resuming, wake_ms)) = looked_at else { return };
+        let TakeUp { uncopied, unanswered, .. } = &mut self.takeup;
+        for (places, is_in) in [(uncopied, !copied), (unanswered, resuming)] {
+            match is_in {
+                true => drop(places.insert(at)),
+                false if places.is_empty() => {}
+                false => drop(places.remove(&at)),
+            }
         }
-        if self.slots.get(key).is_some_and(|slot| slot.is_empty()) {
-            return self.remove(key);
+        if behind {
+            self.takeup.behind.push_back(at);
         }
-        let may_close = self.is_complete();
-        let wake_ms = self.quietly(now, key, effects, |slot, cx| slot.next_wake_ms(key, may_close, cx)).flatten();
-        if let Some(slot) = self.slots.get_mut(key) {
-            self.wakeups.set(key, slot.point, &mut slot.wake_ms, wake_ms);
+        match (wake_ms, self.slots.get_mut(at)) {
+            (Some(wake_ms), Some((_, slot))) => self.wakeups.set(at, &mut slot.wake_ms, wake_ms),
+            _ => self.remove(at),
         }
     }
 
     /// Forgets a channel altogether.
-    pub(super) fn remove(&mut self, key: &ChannelKey) {
-        if let Some(slot) = self.slots.remove(key) {
-            self.wakeups.remove(key, slot.point, slot.wake_ms);
+    pub(super) fn remove(&mut self, at: At) {
+        debug_assert!(self.own.is_empty(), "what is said of a channel is heard before the channel goes");
+        if let Some(slot) = self.slots.remove(at) {
+            self.wakeups.remove(at, slot.wake_ms);
+            if let Role::Waiting(waiting) = slot.role {
+                self.takeup.waits_no_more(at, waiting.group);
+            }
         }
-        self.takeup.waiting.remove(key);
-        self.takeup.uncopied.remove(key);
-        self.takeup.unsaid.remove(key);
-        self.give_back();
+        self.takeup.uncopied.remove(&at);
+        self.takeup.unsaid.remove(&at);
+        self.takeup.unanswered.remove(&at);
     }
 
     /// Lets go of room that many channels have left behind. Each time at most half of it stays, so that what it costs to
     /// move those that are there is little for each of those that went.
     fn give_back(&mut self) {
         let is_sparse = |len: usize, capacity: usize| capacity > SPARE_MIN && len < capacity / 4;
-        if is_sparse(self.slots.len(), self.slots.capacity()) {
-            self.slots.shrink_to(2 * self.slots.len());
+        let Shard { slots, takeup, wakeups, .. } = self;
+        let has_notes = takeup.has_notes();
+        let TakeUp { waiting, uncopied, unsaid, unanswered, .. } = takeup;
+        let mut sets: Vec<_> = waiting.values_mut().chain([uncopied, unsaid, unanswered]).collect();
+        if !has_notes && is_sparse(slots.len(), slots.capacity()) {
+            slots.shrink(|from, to, slot| {
+                wakeups.moved(from, to, slot.wake_ms);
+                for set in &mut sets {
+                    if set.remove(&from) {
+                        set.insert(to);
+                    }
+                }
+            });
         }
-        let TakeUp { waiting, uncopied, unsaid, .. } = &mut self.takeup;
-        for keys in [waiting, uncopied, unsaid] {
-            if is_sparse(keys.len(), keys.capacity()) {
-                keys.shrink_to(2 * keys.len());
-            }
+        for set in sets.into_iter().filter(|set| is_sparse(set.len(), set.capacity())) {
+            set.shrink_to(2 * set.len());
         }
     }
 }
@@ -139,7 +185,7 @@ mod tests {
     use super::{SPARE_MIN, Shard};
     use crate::{
         channel::ChannelKey,
-        shard::{Config, history::HistoryBounds, slot::Slot},
+        shard::{Config, history::HistoryBounds},
         time::Now,
     };
 
@@ -159,6 +205,7 @@ mod tests {
         waiting_max: 0,
         held_max: 0,
         channels_max: 0,
+        copying_max: 0,
     };
 
     #[test]
@@ -166,13 +213,14 @@ mod tests {
         let mut shard = Shard::alone(NOW, CONFIG);
         let keys: Vec<_> = (0..100_000).map(|number| ChannelKey::new("shop", number.to_string())).collect();
         for key in &keys {
-            shard.slots.insert(key.clone(), Slot::new(key));
-            shard.takeup.uncopied.insert(key.clone());
+            let at = shard.enter(key);
+            shard.takeup.uncopied.insert(at);
         }
         let (most, mut moved) = (shard.slots.capacity(), 0);
         for key in &keys {
             let before = shard.slots.capacity();
-            shard.remove(key);
+            shard.remove(shard.slots.find(key).expect("it is there, wherever it was moved"));
+            shard.give_back();
             // A place may be lost with a channel until the next move; a move makes it half at most.
             moved += usize::from(shard.slots.capacity() < before / 2 + 1) * shard.slots.len();
         }

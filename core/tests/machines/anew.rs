@@ -199,17 +199,17 @@ fn who_has_asked_more_than_can_wait_is_heard_again_in_a_session_that_begins_anew
     assert_eq!(present(&mut nodes, 1, &key), ["3.1"]);
 }
 
-/// What the first of four nodes owns in two views, in the second with the fourth as its copy, which is out of reach.
-/// The third hears it, and has a channel that the first hears. A message of the third counts when the second view
+/// What the first of five nodes owns in two views, with two copies, in the second one of them at the fourth, which is out of
+/// reach. The third hears it, and has a channel that the first hears. A message of the third counts when the second view
 /// comes, before anybody is told.
 fn uncopied() -> (Nodes, ChannelKey) {
-    let (before, after) = (view(1, &[1, 2, 3]), view(2, &[1, 2, 3, 4]));
+    let (before, after) = (view(1, &[1, 2, 3, 5]), view(2, &[1, 2, 3, 4, 5]));
     let holders = |key: &ChannelKey, count| [&before, &after].map(|view| view.holders(key.point(), count));
-    let key = channel(|key| holders(key, 2) == [[1, 2].map(id).to_vec(), [1, 4].map(id).to_vec()]);
+    let key = channel(|key| holders(key, 3) == [[1, 2, 5].map(id).to_vec(), [1, 4, 2].map(id).to_vec()]);
     let other = channel(|key| holders(key, 1) == [[id(3)], [id(3)]]);
-    let mut nodes = Nodes::new(4, 1);
-    nodes.install(&before, &[], &[1, 2, 3]);
-    [(1, 2), (1, 3), (2, 3)].into_iter().for_each(|(a, b)| nodes.link(a, b));
+    let mut nodes = Nodes::new(5, 2);
+    nodes.install(&before, &[], &[1, 2, 3, 5]);
+    [(1, 2), (1, 3), (1, 5), (2, 3), (2, 5), (3, 5)].into_iter().for_each(|(a, b)| nodes.link(a, b));
     nodes.settle();
     nodes.subscribe(3, &key, 1);
     nodes.subscribe(1, &other, 1);
@@ -217,7 +217,9 @@ fn uncopied() -> (Nodes, ChannelKey) {
     nodes.publish(3, &key, 1);
     nodes.arrive(3, 1, 1);
     nodes.settle_between(1, 2);
-    nodes.install(&after, std::slice::from_ref(&before), &[1, 2, 3, 4]);
+    nodes.settle_between(1, 5);
+    nodes.install(&after, std::slice::from_ref(&before), &[1, 2, 3, 4, 5]);
+    nodes.link(1, 2);
     nodes.link(1, 3);
     nodes.settle();
     assert_eq!((nodes.shard(1).progress().uncopied, delivered(&nodes.told_at(3))), (1, vec![]));

@@ -110,5 +110,6 @@ pub fn shard_config() -> shard::Config {
         waiting_max: 4,
         held_max: 100,
         channels_max: 100,
+        copying_max: 2,
     }
 }

@@ -9,6 +9,7 @@ mod anew;
 mod auth;
 mod broken;
 mod client;
+mod copying;
 mod fanout;
 mod heartbeat;
 mod hubs;

@@ -180,7 +180,7 @@ fn a_copy_that_stays_one_is_not_sent_what_it_has_confirmed() {
     nodes.settle();
     assert!(state_is_sent(&nodes.said(1, 2)));
     nodes.install(&after, std::slice::from_ref(&before), &[1, 2, 3, 4]);
-    [(1, 2), (1, 3), (1, 4)].into_iter().for_each(|(a, b)| nodes.link(a, b));
+    [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)].into_iter().for_each(|(a, b)| nodes.link(a, b));
     nodes.settle();
     assert!(!state_is_sent(&nodes.said(1, 2)) && state_is_sent(&nodes.said(1, 4)));
 }

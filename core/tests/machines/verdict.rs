@@ -95,6 +95,7 @@ impl Notices {
             | Effect::LetGo { .. }
             | Effect::Confirm { .. }
             | Effect::Send { .. }
+            | Effect::Resumed { .. }
             | Effect::Served { .. }
             | Effect::Store { .. } => Ok(()),
         }

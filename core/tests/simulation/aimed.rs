@@ -145,7 +145,7 @@ impl World {
     /// Chooses a channel and those who hold it, and when what happens to them.
     fn begin_round(&mut self, aim: Aim) {
         let (hub, channel) = (self.chance.pick(&[0, 1]).unwrap_or(0), self.channel());
-        let key = ChannelKey { hub: self.hubs[hub].id.clone(), channel };
+        let key = ChannelKey::new(self.hubs[hub].id.clone(), channel);
         let newest = self.processes.values().max_by_key(|process| process.view_number());
         let view = newest.and_then(|process| process.views.view().cloned());
         let mut nodes = view.map_or_else(Vec::new, |view| view.holders(key.point(), 7));

@@ -38,6 +38,7 @@ impl World {
                 }
                 self.transmit(node, to, Payload::Shard(message));
             }
+            Effect::Resumed { .. } => self.count("views resumed"),
             Effect::Served { view } => self.served(node, view),
             Effect::Store { key, ticket, messages } => {
                 self.mistakes.push(format!("{key:?} stores {ticket}: {messages:?}"));

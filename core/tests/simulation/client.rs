@@ -132,7 +132,7 @@ impl Client {
     }
 
     pub fn key(&self, channel: &Arc<str>) -> ChannelKey {
-        ChannelKey { hub: self.hub.clone(), channel: channel.clone() }
+        ChannelKey::new(self.hub.clone(), channel.clone())
     }
 
     /// The connection broke. Others may still hear of what the client did a moment before, and of a node that they do not

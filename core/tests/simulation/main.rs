@@ -56,7 +56,7 @@ fn clients_get_what_they_may_rely_on() {
 }
 
 /// Seeds that found something, with what they found.
-const FOUND: [(u64, &str); 15] = [
+const FOUND: [(u64, &str); 17] = [
     (
         5_014_807,
         "the judge took a leave for false that was said before the connection broke, since it came over a slow link",
@@ -108,6 +108,11 @@ const FOUND: [(u64, &str); 15] = [
         "a copy was told when somebody leaves by its owner's clock, and kept who had moved for ever (before it was in use)",
     ),
     (100_828, "two nodes that had just begun founded a cluster before they heard of the one that was left of theirs"),
+    (
+        79_031_684,
+        "who heard a channel was told of an epoch before a copy had it, and of a gap when nobody knew that epoch any more",
+    ),
+    (80_105_776, "who heard a channel took over a new epoch while the answer to what it had said before was under way"),
 ];
 
 #[test]

@@ -152,5 +152,6 @@ fn shard_config(id: NodeId, index: u64, plan: &Plan) -> Config {
         waiting_max: 200,
         held_max: 200,
         channels_max: 1_000,
+        copying_max: 2,
     }
 }

@@ -71,7 +71,7 @@ impl World {
                 continue;
             };
             let held = worker.held.remove(&subscriber)?;
-            let key = |channel: &Arc<str>| ChannelKey { hub: held.session.hub().id.clone(), channel: channel.clone() };
+            let key = |channel: &Arc<str>| ChannelKey::new(held.session.hub().id.clone(), channel.clone());
             let reached =
                 |channel: &Arc<str>| Some((channel.clone(), worker.fanout.detach(&key(channel), subscriber)?));
             let positions = held.session.channels().filter_map(reached).collect();
@@ -107,7 +107,7 @@ impl World {
             for (subscriber, held) in worker.held.iter_mut().filter(|(_, held)| *held.restore_key == *restore_key) {
                 let hub = held.session.hub().id.clone();
                 for channel in held.session.channels() {
-                    worker.fanout.detach(&ChannelKey { hub: hub.clone(), channel: channel.clone() }, *subscriber);
+                    worker.fanout.detach(&ChannelKey::new(hub.clone(), channel.clone()), *subscriber);
                 }
                 held.session.let_go();
                 (held.given, held.parked_until_ms) = (true, Some(until_ms));

@@ -209,7 +209,7 @@ impl World {
             if publisher.publishes.contains_key(req_id) {
                 return Err(format!("client {client} at {at:?}: {channel} does not answer {id} without a majority"));
             }
-            let key = ChannelKey { hub: publisher.hub.clone(), channel: channel.clone() };
+            let key = ChannelKey::new(publisher.hub.clone(), channel.clone());
             let in_group = |other: &At| groups.get(&other.node.node) == groups.get(&at.node.node);
             let hearers =
                 self.clients.iter().filter(|other| other.hub == key.hub && other.at.as_ref().is_some_and(in_group));

@@ -106,7 +106,9 @@ impl World {
         let there = self.subscribed(key);
         for (at, client) in hears {
             let run = &client.runs[&key.channel];
-            if run.position != owned.current {
+            // A new epoch is told with the next message.
+            let epochs = [&owned.ancestors[..], &[owned.current.epoch]].concat();
+            if run.position.sequence != owned.current.sequence || !epochs.contains(&run.position.epoch) {
                 return Err(format!(
                     "{key:?}: client {at} stands at {} and the channel at {}",
                     run.position, owned.current

@@ -493,7 +493,7 @@ impl World {
         let Some(held) = worker.held.get_mut(&at.subscriber) else { return };
         let hub = held.session.hub().id.clone();
         for channel in held.session.channels() {
-            let key = ChannelKey { hub: hub.clone(), channel: channel.clone() };
+            let key = ChannelKey::new(hub.clone(), channel.clone());
             worker.fanout.detach(&key, at.subscriber);
         }
         held.client = None;

@@ -29,8 +29,9 @@ pub async fn show(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
         json!({
             "number": view.number,
             "members": members(view),
-            "installedMs": status.installed_unix_ms,
-            "settledMs": status.settled_unix_ms,
+            "installedMs": status.moments.installed_unix_ms,
+            "resumedMs": status.moments.resumed_unix_ms,
+            "settledMs": status.moments.settled_unix_ms,
         })
     });
     let settled = status.view.as_ref().is_some_and(|view| view.number == status.settled);

@@ -3,10 +3,11 @@
 
 use appsockets_core::{cluster::views::message::Message, shard::peer::PeerMessage};
 use bytes::Bytes;
+use postcard::ser_flavors::Flavor;
 use serde::de::DeserializeOwned;
 
 /// Rises whenever a type that travels changes.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// What came is no message of this protocol. The link that brought it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +40,29 @@ pub fn next_peer(bytes: &mut &[u8]) -> Result<Option<PeerMessage>, Undecodable> 
 
 fn append<T: serde::Serialize>(message: &T, bytes: &mut Vec<u8>) {
     // Memory can't refuse, and nothing of the core's has a form that postcard does not know.
-    let written = postcard::to_io(message, &mut *bytes);
+    let written = postcard::serialize_with_flavor(message, End(bytes));
     debug_assert!(written.is_ok());
+}
+
+/// Writes at the end of what is there. Numbers are written byte by byte, which [`std::io::Write`] is slow at.
+struct End<'a>(&'a mut Vec<u8>);
+
+impl Flavor for End<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 fn next<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<Option<T>, Undecodable> {

@@ -14,6 +14,9 @@ pub const CONTROLS_MAX: usize = 4096;
 #[derive(Debug)]
 pub enum Control {
     /// A shard serves all that it owns by this view.
+    Resumed {
+        view: u64,
+    },
     Served {
         view: u64,
     },
@@ -33,6 +36,14 @@ pub enum Control {
     },
 }
 
+/// When this node last came to a view, when all that it owns or hears went on in one, and when it learned that all serve one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moments {
+    pub installed_unix_ms: u64,
+    pub resumed_unix_ms: u64,
+    pub settled_unix_ms: u64,
+}
+
 /// What is known of the cluster now.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
@@ -43,9 +54,7 @@ pub struct Status {
     pub settled: u64,
     /// When this node began to look for others, in Unix milliseconds.
     pub started_unix_ms: u64,
-    /// When this node came to the view, and when it learned that all serve it, in Unix milliseconds.
-    pub installed_unix_ms: u64,
-    pub settled_unix_ms: u64,
+    pub moments: Moments,
     /// Since this process was started.
     pub views_installed: u64,
     /// All other nodes that are known.
@@ -92,10 +101,19 @@ impl Cluster {
         self.status.borrow().clone()
     }
 
-    /// A shard serves all that it owns by this view.
+    /// All that a shard owns or hears goes on in this view.
+    pub fn resumed(&self, view: u64) {
+        self.tell(Control::Resumed { view });
+    }
+
+    /// A shard serves all that it owns by this view, and so do its copies.
     pub fn served(&self, view: u64) {
-        if self.control.try_send(Control::Served { view }).is_err() {
-            tracing::error!(view, "the cluster's thread takes nothing any more");
+        self.tell(Control::Served { view });
+    }
+
+    fn tell(&self, control: Control) {
+        if let Err(error) = self.control.try_send(control) {
+            tracing::error!(%error, "the cluster's thread takes nothing any more");
         }
     }
 

@@ -51,7 +51,7 @@ impl Engine {
         }
         let Some(query) = rare.pages.pop_front() else { return };
         rare.reading = true;
-        let key = ChannelKey { hub, channel: query.channel.clone() };
+        let key = ChannelKey::new(hub, query.channel.clone());
         let limit = self.shared.page_limit(query.limit);
         let (shared, worker) = (self.shared.clone(), self.listener.worker);
         let reading = self.shared.read_history(key, query.bound, limit);
@@ -105,7 +105,7 @@ impl Engine {
         let Some(entry) = self.live(subscriber) else { return Vec::new() };
         let hub = &entry.session.hub().id;
         let reached = |channel: &ChannelName| {
-            let key = ChannelKey { hub: hub.clone(), channel: channel.clone() };
+            let key = ChannelKey::new(hub.clone(), channel.clone());
             Some((channel.clone(), self.fanout.position(&key, subscriber)?))
         };
         entry.session.channels().filter_map(reached).collect()

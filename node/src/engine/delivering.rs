@@ -53,6 +53,7 @@ impl Engine {
             | Effect::LetGo { .. }
             | Effect::Confirm { .. }
             | Effect::Send { .. }
+            | Effect::Resumed { .. }
             | Effect::Served { .. } => self.listener,
         };
         if to != self.listener {
@@ -66,6 +67,11 @@ impl Engine {
             }
             Effect::Answer { key, token, reply, .. } => self.answer(&key, token, reply, now, out),
             Effect::Send { to, message } => self.peers.send(to, &message),
+            Effect::Resumed { view } => {
+                if let Some(cluster) = &self.shared.cluster {
+                    cluster.resumed(view);
+                }
+            }
             Effect::Served { view } => {
                 if let Some(cluster) = &self.shared.cluster {
                     cluster.served(view);

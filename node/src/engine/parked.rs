@@ -181,7 +181,7 @@ impl Engine {
         let positions = self.positions(subscriber);
         let Some(hub) = self.live(subscriber).map(|entry| entry.session.hub().id.clone()) else { return positions };
         for (channel, _) in &positions {
-            self.fanout.detach(&ChannelKey { hub: hub.clone(), channel: channel.clone() }, subscriber);
+            self.fanout.detach(&ChannelKey::new(hub.clone(), channel.clone()), subscriber);
         }
         positions
     }

@@ -49,7 +49,7 @@ pub async fn history(
     if !node.shared.hubs.admits(&admitted.hub, 1, clock::now()) {
         return Err(ErrorCode::HubRateLimited.into());
     }
-    let key = ChannelKey { hub: admitted.hub.id.clone(), channel: query.channel.clone() };
+    let key = ChannelKey::new(admitted.hub.id.clone(), query.channel.clone());
     let limit = node.shared.page_limit(query.limit);
     let page = node.shared.read_history(key, query.bound, limit).await.map_err(|_| ErrorCode::HistoryFailed)??;
     let mut answer = Vec::new();

@@ -78,7 +78,7 @@ pub fn answer(published: &[Published]) -> Response {
 type Outcome = Result<oneshot::Receiver<Result<Serial, ErrorCode>>, ErrorCode>;
 
 fn send(shared: &Shared, hub: &HubId, info: PublishInfo) -> Outcome {
-    let key = ChannelKey { hub: hub.clone(), channel: info.channel };
+    let key = ChannelKey::new(hub.clone(), info.channel);
     let PublishInfo { event, payload, store, push, retain, key: idempotency_key, .. } = info;
     let token = Token { subscriber: Mail::NO_SESSION, number: 0 };
     let publish = Publish { token, ack: true, event, payload, store, push, retain, key: idempotency_key };

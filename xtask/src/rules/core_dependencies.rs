@@ -7,7 +7,8 @@ use super::sources::Sources;
 use crate::process;
 
 const CORE: &str = "appsockets-core";
-const ALLOWED: [&str; 7] = ["bytes", "foldhash", "serde", "serde_json", "thiserror", "url", "xxhash-rust"];
+const ALLOWED: [&str; 10] =
+    ["bytes", "foldhash", "hashbrown", "serde", "serde_json", "slab", "smallvec", "thiserror", "url", "xxhash-rust"];
 /// `postcard` is how nodes write what shards say, which a measurement of them has to pay for.
 const ALLOWED_IN_TESTS: [&str; 2] = ["postcard", "proptest"];
 

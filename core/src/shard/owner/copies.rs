@@ -23,12 +23,18 @@ pub struct CopyAt {
     sent: Option<u64>,
     /// The last question that it has answered in this view.
     marked: u64,
+    /// It can't be told now, and is sent what it lacks when its next session begins.
+    noted: bool,
 }
 
 impl CopyAt {
     /// A node that has everything up to this number.
     pub fn with(node: NodeId, sequence: u64) -> CopyAt {
-        CopyAt { node, confirmed: Some(sequence), sent: Some(sequence), marked: 0 }
+        CopyAt { confirmed: Some(sequence), sent: Some(sequence), ..CopyAt::new(node) }
+    }
+
+    fn new(node: NodeId) -> CopyAt {
+        CopyAt { node, confirmed: None, sent: None, marked: 0, noted: false }
     }
 }
 
@@ -36,13 +42,12 @@ impl Channel {
     /// Takes over the copies of the view in force. One that was a copy before has what it has confirmed.
     pub fn place_copies(&mut self, cx: &mut Cx<'_>) {
         let Some(view) = cx.view else { return };
-        let holders = view.holders(self.key.point(), 1 + usize::from(self.rules.redundancy));
+        let holders = view.nearest(self.key.point()).take(1 + usize::from(self.rules.redundancy));
         let before = std::mem::take(&mut self.copies);
         let known = |node| before.iter().find(|copy| copy.node == node).copied();
-        let nodes = holders.into_iter().filter(|node| *node != cx.me());
-        self.copies =
-            nodes.map(|node| known(node).unwrap_or(CopyAt { node, confirmed: None, sent: None, marked: 0 })).collect();
-        self.send_copies(cx);
+        let nodes = holders.filter(|node| *node != cx.me());
+        self.copies = nodes.map(|node| known(node).unwrap_or(CopyAt::new(node))).collect();
+        self.send_copies(self.waits_for_copies(), cx);
         if self.waits_for_copies() {
             self.copies.iter().for_each(|copy| self.send_entries(copy.node, self.last_number(), cx));
         }
@@ -83,8 +88,8 @@ impl Channel {
     /// Whatever was on its way to the copy, or from there, may be lost.
     pub fn copy_anew(&mut self, peer: NodeId, cx: &mut Cx<'_>) {
         let Some(copy) = self.copies.iter_mut().find(|copy| copy.node == peer) else { return };
-        copy.sent = None;
-        self.send_copies(cx);
+        (copy.sent, copy.noted) = (None, false);
+        self.send_copies(self.waits_for_copies(), cx);
         if self.waits_for_copies() {
             self.send_entries(peer, self.last_number(), cx);
         }
@@ -93,6 +98,7 @@ impl Channel {
     /// Asks every copy whether it is still one. If all are, nobody has taken the channel over meanwhile: for that, one of
     /// them must have left this view.
     pub(super) fn ask_copies(&mut self, cx: &mut Cx<'_>) -> u64 {
+        self.send_copies(true, cx);
         self.mark += 1;
         for at in 0..self.copies.len() {
             let CopyAt { node, sent, .. } = self.copies[at];
@@ -107,20 +113,35 @@ impl Channel {
         self.copies.iter().all(|copy| copy.marked >= mark)
     }
 
-    /// Sends each copy what it has not been sent in this session.
-    pub(super) fn send_copies(&mut self, cx: &mut Cx<'_>) {
+    /// Whether a copy is to be sent the state, and nobody has tried.
+    pub fn is_behind(&self) -> bool {
+        self.copies.iter().any(|copy| copy.sent.is_none() && !copy.noted && self.lacks_state(copy))
+    }
+
+    fn lacks_state(&self, copy: &CopyAt) -> bool {
+        copy.confirmed.is_none_or(|upto| upto < self.state.sequence)
+    }
+
+    /// Sends each copy what it has not been sent in this session. Without `states`, one that needs the whole state waits: while
+    /// nobody waits for it there is more urgent work (`docs/decisions/0024`).
+    pub fn send_copies(&mut self, states: bool, cx: &mut Cx<'_>) {
         let last = self.last_number();
         for at in 0..self.copies.len() {
-            let CopyAt { node, confirmed, sent, .. } = self.copies[at];
+            let copy = self.copies[at];
+            let CopyAt { node, confirmed, sent, .. } = copy;
+            if !states && sent.is_none() && self.lacks_state(&copy) {
+                continue;
+            }
             if !cx.reaches(node, &self.key) {
                 if sent != Some(last) {
                     cx.streams.note(node, &self.key, Voice::OwnerToCopy);
+                    self.copies[at].noted = true;
                 }
                 continue;
             }
             let from = match (sent, confirmed) {
                 (Some(sent), _) => sent,
-                (None, Some(confirmed)) if confirmed >= self.state.sequence => confirmed,
+                (None, Some(confirmed)) if !self.lacks_state(&copy) => confirmed,
                 _ => {
                     let state = self.state.for_another(cx.now);
                     cx.say(node, &self.key, Say::Copy(ToCopy::State(state)));
@@ -153,7 +174,7 @@ impl Channel {
     pub(super) fn lacks(&mut self, from: NodeId, cx: &mut Cx<'_>) {
         let Some(copy) = self.copies.iter_mut().find(|copy| copy.node == from) else { return };
         (copy.confirmed, copy.sent) = (None, None);
-        self.send_copies(cx);
+        self.send_copies(true, cx);
     }
 
     /// Lets count what every copy has.

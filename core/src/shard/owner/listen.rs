@@ -127,16 +127,24 @@ impl Channel {
         }
     }
 
-    /// Answers those that go on, from where they stand. All that this turn brought is delivered to the others by now.
+    /// Answers those that go on, from where they stand. All that this turn brought is delivered to the others by now. Before every
+    /// copy has the state only those to whom nothing is new: what others hear may be lost with this node.
     pub(super) fn answer_resuming(&mut self, cx: &mut Cx<'_>) {
-        for Resuming { node, position, astray, presence } in std::mem::take(&mut self.resuming) {
+        let copied = self.is_copied();
+        for resuming in std::mem::take(&mut self.resuming) {
+            let Resuming { node, position, astray, presence } = resuming;
             let missed = self.state.after(position);
+            if !copied && missed.as_ref().is_none_or(|missed| !missed.is_empty()) {
+                self.resuming.push(resuming);
+                continue;
+            }
             let same_presence = position.epoch == self.state.epoch && presence == self.state.presence_version;
             let known = if missed.is_none() { self.state.shared(position) } else { None };
             let whole = if missed.is_none() && known.is_none() { self.whole_aside(cx) } else { None };
             let current = self.state.current();
             let resume = Resume {
                 from: position,
+                copied,
                 astray,
                 missed,
                 current: Serial { sequence: if whole.is_some() { 0 } else { current.sequence }, ..current },

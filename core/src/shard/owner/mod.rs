@@ -10,6 +10,8 @@ mod session;
 
 use std::{collections::VecDeque, sync::Arc};
 
+use smallvec::SmallVec;
+
 use crate::{
     channel::ChannelKey,
     cluster::view::NodeId,
@@ -41,12 +43,13 @@ pub struct Channel {
     pipeline: Option<Box<Pipeline>>,
     /// Numbered, and not on every copy yet.
     unconfirmed: VecDeque<Entry>,
-    copies: Vec<CopyAt>,
+    /// Those of the next nodes of the ring: most often one, which needs no room of its own then.
+    copies: SmallVec<[CopyAt; 1]>,
     /// Of the last question to the copies.
     mark: u64,
     /// Successes of publishes that are told once every copy has the state.
     untold: Vec<(Repeat, Serial)>,
-    listeners: Vec<Listening>,
+    listeners: SmallVec<[Listening; 1]>,
     /// What became certain since listeners were told.
     accepted: Vec<Arc<Message>>,
     waiting: Vec<Waiting>,
@@ -97,7 +100,7 @@ impl Channel {
             copies,
             mark: 0,
             untold: Vec::new(),
-            listeners: Vec::new(),
+            listeners: SmallVec::new(),
             accepted: Vec::new(),
             waiting: Vec::new(),
             resuming: Vec::new(),
@@ -145,6 +148,7 @@ impl Channel {
     pub fn inspect(&self) -> Inspection {
         Inspection {
             current: self.state.current(),
+            ancestors: self.state.lineage.iter().map(|fork| fork.epoch).collect(),
             messages: self.state.history.all().cloned().collect(),
             members: self.state.members.as_ref().map_or_else(|| [].into(), |members| members.list()),
             occupancy: self.occupancy(),
@@ -202,8 +206,13 @@ impl Channel {
         if let Some(session) = &mut self.state.session {
             session.expire(cx.now.mono_ms);
         }
-        self.send_copies(cx);
         self.apply_confirmed(cx);
+        if !self.is_copied() && self.accepted.is_empty() {
+            self.tell_presence(cx);
+            self.tell_occupancy(cx);
+            self.answer_resuming(cx);
+        }
+        self.send_copies(self.is_waited_for(), cx);
         let accepted = self.accepted.len() as u64;
         if self.is_copied() {
             std::mem::take(&mut self.untold).into_iter().for_each(|(from, serial)| self.answer(from, Ok(serial), cx));
@@ -215,6 +224,27 @@ impl Channel {
         }
         self.send_members(cx);
         accepted
+    }
+
+    /// Whether somebody waits for the copies to have the state.
+    fn is_waited_for(&self) -> bool {
+        let messages = !self.unconfirmed.is_empty() || !self.accepted.is_empty();
+        messages || !self.untold.is_empty() || !self.waiting.is_empty() || self.is_resuming()
+    }
+
+    /// Whether a node waits to be told how it goes on.
+    pub fn is_resuming(&self) -> bool {
+        !self.resuming.is_empty()
+    }
+
+    /// Whether somebody is present, or a session is kept here.
+    pub fn is_peopled(&self) -> bool {
+        self.state.members.is_some() || self.state.session.is_some()
+    }
+
+    /// The owner and its copies.
+    pub fn holders(&self) -> u8 {
+        self.rules.redundancy.saturating_add(1)
     }
 
     /// Whether the node hears the channel, or somebody is present by way of it.
@@ -283,9 +313,13 @@ impl Channel {
 
     /// Nodes that neither live nor are in session hear nothing, and who was present there leaves after a while.
     pub fn lost(&mut self, lives: impl Fn(NodeId) -> bool, cx: &mut Cx<'_>) {
-        for listening in self.listeners.extract_if(.., |listening| !lives(listening.node)) {
-            cx.streams.begin_anew(listening.node, &self.key);
-        }
+        self.listeners.retain(|listening| {
+            let stays = lives(listening.node);
+            if !stays {
+                cx.streams.begin_anew(listening.node, &self.key);
+            }
+            stays
+        });
         if let Some(members) = &mut self.state.members {
             members.doubt(|node| !lives(node), cx.now.mono_ms + cx.config.restore_ms);
         }

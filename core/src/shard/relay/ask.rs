@@ -110,7 +110,7 @@ impl Relay {
         moved: bool,
         cx: &mut Cx<'_>,
     ) {
-        self.workers.retain_mut(|hearing| {
+        self.workers.retain(|hearing| {
             if hearing.listener == from {
                 hearing.subscribers = hearing.subscribers.saturating_sub(1);
             }
@@ -121,7 +121,7 @@ impl Relay {
             self.members.remove(&session_id);
         }
         if self.workers.is_empty() {
-            (self.position, self.presence, self.astray) = (None, 0, 0);
+            (self.position, self.ahead, self.presence, self.astray) = (None, None, 0, 0);
             self.emptied = cx.counters.requests;
         }
         if let Some(owner) = cx.owner_to_tell(key) {

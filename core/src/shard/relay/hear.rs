@@ -21,7 +21,12 @@ impl Relay {
     pub fn hear(&mut self, key: &ChannelKey, say: ToRelay, cx: &mut Cx<'_>) {
         match say {
             ToRelay::Resume(resume) => self.resume(key, *resume, cx),
-            ToRelay::Deliver(delivery) => self.deliver(delivery, cx),
+            ToRelay::Deliver(delivery) => {
+                if self.ahead.is_some_and(|(ahead, _)| ahead == delivery.follows()) {
+                    self.go_ahead(key, cx);
+                }
+                self.deliver(delivery, cx);
+            }
             ToRelay::Notice { notice, presence } => self.notice(key, notice, presence, cx),
             ToRelay::Published { counter, outcome } => self.published(key, counter, outcome, cx),
             ToRelay::Taken { counter, record } => self.taken(counter, record),
@@ -69,6 +74,8 @@ impl Relay {
         let Some(asked) = self.take_ask(number) else { return };
         match outcome {
             Ok(start) => {
+                // All subscribers stand at the same place.
+                self.go_ahead(key, cx);
                 // Whoever was to begin with this answer may have left meanwhile.
                 if self.position.is_none() && number > self.emptied {
                     (self.position, self.presence) = (Some(start.current), presence);
@@ -80,12 +87,14 @@ impl Relay {
     }
 
     fn resume(&mut self, key: &ChannelKey, resume: Resume, cx: &mut Cx<'_>) {
-        let Resume { from, astray, missed, current, known, members, presence, occupancy } = resume;
+        let Resume { from, copied, astray, missed, current, known, members, presence, occupancy } = resume;
         if self.position != Some(from) || self.astray != astray {
             return;
         }
         (self.presence, self.told_uncertain, self.astray) = (presence, false, 0);
+        self.ahead = None;
         match missed {
+            Some(_) if !copied => self.ahead = (current != from).then_some((current, cx.view_number())),
             Some(missed) => self.catch_up(key, &missed, current, cx),
             None => self.reposition(key, current, false, known, cx),
         }
@@ -109,6 +118,13 @@ impl Relay {
         self.enter_epoch(key, current, cx);
     }
 
+    /// Tells the subscribers in which epoch the owner has gone on.
+    pub(super) fn go_ahead(&mut self, key: &ChannelKey, cx: &mut Cx<'_>) {
+        if let Some((ahead, _)) = self.ahead.take() {
+            self.enter_epoch(key, ahead, cx);
+        }
+    }
+
     fn enter_epoch(&mut self, key: &ChannelKey, position: Serial, cx: &mut Cx<'_>) {
         if self.position.is_some_and(|before| before.epoch != position.epoch) {
             self.reposition(key, position, true, None, cx);
@@ -123,8 +139,9 @@ impl Relay {
         known: Option<Serial>,
         cx: &mut Cx<'_>,
     ) {
-        self.position = Some(position);
-        self.unseen = true;
+        // In another epoch with the same number nothing has arrived that the owner does not know of.
+        let before = self.position.replace(position);
+        self.unseen |= before.is_none_or(|before| before.sequence != position.sequence);
         self.tell(cx, |to| Effect::Reposition { to, key: key.clone(), position, recovered, known });
     }
 }

@@ -9,6 +9,8 @@ mod publish;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use smallvec::SmallVec;
+
 use crate::{
     channel::ChannelKey,
     cluster::view::NodeId,
@@ -30,10 +32,14 @@ const NO_TOKEN: Token = Token { subscriber: Subscriber { slot: u32::MAX, generat
 /// What this node has to do with a channel.
 #[derive(Debug, Default)]
 pub struct Relay {
-    workers: Vec<Hearing>,
+    /// Most often one.
+    workers: SmallVec<[Hearing; 1]>,
     members: BTreeMap<Arc<str>, (Member, u32)>,
     /// What the workers' subscribers have; none before the first is answered.
     position: Option<Serial>,
+    /// The owner has gone on from there in this epoch, in that view, before its copies had the state: the subscribers are told with
+    /// the next message, or when the view is known to be settled.
+    ahead: Option<(Serial, u64)>,
     /// The changes of presence that they have heard.
     presence: u64,
     publishes: Publishes,
@@ -87,6 +93,10 @@ impl Relay {
     /// The owner may know nothing, or what is no longer true: it hears everything, also that nobody listens, and what was asked
     /// in the order in which it was asked.
     pub fn say_anew(&mut self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
+        // In the same view an answer that builds on the parent may be under way.
+        if self.ahead.is_some_and(|(_, view)| view < cx.view_number() && cx.settled.contains(view)) {
+            self.go_ahead(key, cx);
+        }
         self.say_heard(key, owner, cx);
         self.ask_again(key, owner, cx);
     }
@@ -128,6 +138,7 @@ impl Relay {
 
     /// It has come to a shard with another owner.
     pub fn stray(&mut self, cx: &mut Cx<'_>) {
+        self.ahead = None;
         self.astray = self.position.map_or(0, |_| cx.next_request());
     }
 

@@ -145,6 +145,7 @@ impl World {
             ShardEffect::LetGo { .. }
             | ShardEffect::Confirm { .. }
             | ShardEffect::Send { .. }
+            | ShardEffect::Resumed { .. }
             | ShardEffect::Served { .. } => None,
             ShardEffect::Deliver { to, ref delivery } => {
                 let outcome = self.ledger.deliver(delivery);
@@ -180,6 +181,7 @@ impl World {
             | ShardEffect::LetGo { .. }
             | ShardEffect::Confirm { .. }
             | ShardEffect::Send { .. }
+            | ShardEffect::Resumed { .. }
             | ShardEffect::Served { .. } => {
                 self.mistakes.push(format!("a node that is alone wants {effect:?}"));
             }

@@ -1,10 +1,11 @@
 //! The cluster's thread: takes what links, gossip and shards say to the core's views, and carries out what those want.
 
+mod counted;
 mod exchange;
 mod nodes;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -22,6 +23,7 @@ use appsockets_core::{
     time::Now,
 };
 use appsockets_proto::cluster::{Frame, Goodbye, frame};
+use counted::Counted;
 use exchange::Pulls;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use nodes::{Link, Nodes, Try};
@@ -35,7 +37,7 @@ use tokio::{
 use super::{
     codec,
     gossip::{Facts, Gossip, Heard, resolve},
-    handle::{Control, Status},
+    handle::{Control, Moments, Status},
     link::{self, Failure, LinkEvent, Local, Outgoing, Peer, Pulled},
     mail::{ClusterMail, Workers},
 };
@@ -95,16 +97,16 @@ pub struct Driver {
     tasks: JoinSet<Done>,
     /// What the views want done, in order.
     wanted: VecDeque<Effect>,
-    /// How many shards serve a view.
-    served: BTreeMap<u64, usize>,
+    /// Shards that serve a view, and those for which all goes on in it.
+    served: Counted,
+    resumed: Counted,
     alive: Arc<BTreeSet<NodeId>>,
     /// Those that the shards know to be gone.
     gone: BTreeSet<NodeId>,
     told: Facts,
     known: Vec<Known>,
     views_installed: u64,
-    installed_unix_ms: u64,
-    settled_unix_ms: u64,
+    moments: Moments,
     leaving: Vec<oneshot::Sender<()>>,
     /// The first view without this node.
     left_in: Option<u64>,
@@ -159,14 +161,14 @@ impl Driver {
             status,
             tasks: JoinSet::new(),
             wanted: VecDeque::new(),
-            served: BTreeMap::new(),
+            served: Counted::default(),
+            resumed: Counted::default(),
             alive: Arc::default(),
             gone: BTreeSet::new(),
             told: Facts::default(),
             known: Vec::new(),
             views_installed: 0,
-            installed_unix_ms: 0,
-            settled_unix_ms: 0,
+            moments: Moments::default(),
             leaving: Vec::new(),
             left_in: None,
             seeking: false,
@@ -254,11 +256,13 @@ impl Driver {
     fn take_control(&mut self, control: Control) -> Option<oneshot::Sender<()>> {
         let now = clock::now();
         match control {
+            Control::Resumed { view } => {
+                if self.resumed.add(view) == self.workers.count() {
+                    self.moments.resumed_unix_ms = now.unix_ms;
+                }
+            }
             Control::Served { view } => {
-                let count = self.served.entry(view).or_default();
-                *count += 1;
-                if *count == self.workers.count() {
-                    self.served.retain(|other, _| *other > view);
+                if self.served.add(view) == self.workers.count() {
                     self.views(now, |views, effects| views.served(now, view, effects));
                 }
             }
@@ -394,7 +398,7 @@ impl Driver {
             Effect::Install { view, open } => {
                 tracing::info!(?view, "a view");
                 self.views_installed += 1;
-                self.installed_unix_ms = now.unix_ms;
+                self.moments.installed_unix_ms = now.unix_ms;
                 self.nodes.installed(now, &view);
                 self.left_in = match view.contains(self.me) {
                     true => None,
@@ -404,7 +408,7 @@ impl Driver {
             }
             Effect::Settled { number } => {
                 tracing::debug!(number, "a view is settled");
-                self.settled_unix_ms = now.unix_ms;
+                self.moments.settled_unix_ms = now.unix_ms;
                 self.workers.post_all(&ClusterMail::Settled(number));
             }
             Effect::Session { peer, on } => {
@@ -546,8 +550,7 @@ impl Driver {
             side: self.views.side().cloned(),
             settled: self.views.settled(),
             started_unix_ms: self.started.unix_ms,
-            installed_unix_ms: self.installed_unix_ms,
-            settled_unix_ms: self.settled_unix_ms,
+            moments: self.moments,
             views_installed: self.views_installed,
             nodes: self.nodes.status(now.mono_ms, |id| self.views.is_gone(id)),
             core: self.local.core.load(Ordering::Relaxed),

@@ -1,0 +1,167 @@
+//! New copies: made when everything goes on, and at once where somebody waits for them.
+
+use std::sync::Arc;
+
+use appsockets_core::{
+    channel::ChannelKey,
+    cluster::view::View,
+    shard::{
+        peer::{Say, ToCopy, ToRelay},
+        request::{Effect, Reply},
+    },
+};
+
+use crate::nodes::{Nodes, channel, delivered, id, view};
+
+fn gets_state(nodes: &mut Nodes, from: u64, to: u64) -> bool {
+    nodes.said(from, to).iter().any(|say| matches!(say, Say::Copy(ToCopy::State(_))))
+}
+
+fn link_all(nodes: &mut Nodes, pairs: &[(u64, u64)]) {
+    pairs.iter().for_each(|(a, b)| nodes.link(*a, *b));
+    nodes.settle();
+}
+
+/// A fourth node has come, which is to have the copy of what the first one owns and the third hears. The second and the third do
+/// not reach each other yet, so not everything goes on.
+fn joined() -> (Nodes, ChannelKey) {
+    let (before, after) = (view(1, &[1, 2, 3]), view(2, &[1, 2, 3, 4]));
+    let holders = |key: &ChannelKey| [&before, &after].map(|view| view.holders(key.point(), 2));
+    let key = channel(|key| holders(key) == [[1, 2].map(id), [1, 4].map(id)]);
+    let mut nodes = Nodes::new(4, 1);
+    nodes.install(&before, &[], &[1, 2, 3]);
+    link_all(&mut nodes, &[(1, 2), (1, 3), (2, 3)]);
+    nodes.subscribe(3, &key, 1);
+    nodes.publish(3, &key, 1);
+    nodes.settle();
+    nodes.install(&after, std::slice::from_ref(&before), &[1, 2, 3, 4]);
+    link_all(&mut nodes, &[(1, 2), (1, 3), (1, 4)]);
+    assert!(!gets_state(&mut nodes, 1, 4) && nodes.shard(1).progress().uncopied == 1);
+    nodes.told_at(1);
+    nodes.told_at(3);
+    (nodes, key)
+}
+
+#[test]
+fn a_new_copy_comes_once_everything_goes_on() {
+    let (mut nodes, _) = joined();
+    link_all(&mut nodes, &[(2, 3), (2, 4), (3, 4)]);
+    let told = nodes.told_at(1);
+    let at = |effect: &Effect| told.iter().position(|other| other == effect);
+    assert!(at(&Effect::Resumed { view: 2 }) < at(&Effect::Served { view: 2 }), "{told:?}");
+    assert!(gets_state(&mut nodes, 1, 4) && nodes.shard(1).progress().uncopied == 0);
+}
+
+#[test]
+fn a_new_copy_does_not_wait_for_long() {
+    let (mut nodes, _) = joined();
+    nodes.wait(100);
+    assert!(!gets_state(&mut nodes, 1, 4));
+    nodes.wait(100);
+    assert!(gets_state(&mut nodes, 1, 4) && nodes.shard(1).progress().uncopied == 0);
+}
+
+#[test]
+fn a_publish_does_not_wait_for_others_to_go_on() {
+    let (mut nodes, key) = joined();
+    nodes.publish(3, &key, 2);
+    nodes.settle();
+    let told = nodes.told_at(3);
+    assert!(told.iter().any(|effect| matches!(effect, Effect::Answer { reply: Reply::Published(Ok(_)), .. })));
+    assert_eq!((delivered(&told), nodes.shard(1).progress().uncopied), (vec![2], 0));
+}
+
+#[test]
+fn a_copy_out_of_reach_is_made_when_it_is_in_reach() {
+    let (mut nodes, _) = joined();
+    nodes.unlink(1, 4);
+    nodes.wait(1_000);
+    assert!(!gets_state(&mut nodes, 1, 4) && nodes.shard(1).progress().uncopied == 1);
+    link_all(&mut nodes, &[(1, 4)]);
+    assert!(gets_state(&mut nodes, 1, 4) && nodes.shard(1).progress().uncopied == 0);
+}
+
+/// The fourth node, which has a channel that the third hears, is lost. The first has its copy, and is to make others; the second
+/// and the third do not reach each other yet. So many messages have come to the copy alone.
+fn taken_up(redundancy: u8, unheard: i64) -> (Nodes, ChannelKey) {
+    let (before, after) = (view(1, &[1, 2, 3, 4]), view(2, &[1, 2, 3]));
+    let first = |view: &Arc<View>, key: &ChannelKey| view.holders(key.point(), 2);
+    let key = channel(|key| [first(&before, key), first(&after, key)] == [[4, 1].map(id), [1, 2].map(id)]);
+    let mut nodes = Nodes::new(4, redundancy);
+    nodes.install(&before, &[], &[1, 2, 3, 4]);
+    link_all(&mut nodes, &[(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]);
+    nodes.subscribe(3, &key, 1);
+    nodes.publish(3, &key, 1);
+    nodes.settle();
+    for number in 0..unheard {
+        nodes.publish(4, &key, 2 + number);
+        nodes.arrive(4, 1, 1);
+    }
+    nodes.lose(4);
+    nodes.install(&after, std::slice::from_ref(&before), &[1, 2, 3]);
+    nodes.told_at(3);
+    nodes.said(1, 2);
+    nodes.said(1, 3);
+    link_all(&mut nodes, &[(1, 2), (1, 3)]);
+    (nodes, key)
+}
+
+/// What subscribers are told: in which epochs they go on, and the numbers of messages.
+fn heard(effects: &[Effect]) -> (usize, Vec<u64>) {
+    let epochs = effects.iter().filter(|effect| matches!(effect, Effect::Reposition { recovered: true, .. }));
+    (epochs.count(), delivered(effects))
+}
+
+fn resumes(nodes: &mut Nodes) -> usize {
+    nodes.said(1, 3).iter().filter(|say| matches!(say, Say::Relay(ToRelay::Resume(_)))).count()
+}
+
+#[test]
+fn who_hears_a_channel_that_was_taken_up_goes_on_before_it_has_a_copy_and_is_told_with_the_next_message() {
+    for redundancy in [1, 2] {
+        let (mut nodes, key) = taken_up(redundancy, 0);
+        assert_eq!((resumes(&mut nodes), heard(&nodes.told_at(3))), (1, (0, vec![])));
+        assert!(!gets_state(&mut nodes, 1, 2));
+        nodes.publish(2, &key, 2);
+        nodes.settle();
+        assert_eq!(heard(&nodes.told_at(3)), (1, vec![2]));
+        assert!(gets_state(&mut nodes, 1, 2));
+    }
+}
+
+#[test]
+fn who_begins_to_hear_it_meanwhile_stands_where_the_others_do() {
+    let (mut nodes, key) = taken_up(1, 0);
+    nodes.told_at(3);
+    nodes.subscribe(3, &key, 2);
+    nodes.settle();
+    let told = nodes.told_at(3);
+    let position = |effect: &Effect| match effect {
+        Effect::Reposition { position, .. } => Some(*position),
+        Effect::Answer { reply: Reply::Subscribed(Ok(start)), .. } => Some(start.current),
+        _ => None,
+    };
+    let positions: Vec<_> = told.iter().filter_map(position).collect();
+    assert!(positions.len() == 2 && positions[0] == positions[1], "{told:?}");
+}
+
+#[test]
+fn who_lacks_something_waits_for_the_copies() {
+    let (mut nodes, _) = taken_up(1, 1);
+    let told = nodes.told_at(3);
+    assert!(gets_state(&mut nodes, 1, 2) && heard(&told) == (1, vec![2]), "{told:?}");
+}
+
+#[test]
+fn an_epoch_that_every_copy_has_is_told_with_the_next_view() {
+    let (mut nodes, key) = taken_up(1, 0);
+    link_all(&mut nodes, &[(2, 3)]);
+    (1..=3).for_each(|node| nodes.act(node, |shard, _, _| shard.settled(2)));
+    nodes.told_at(3);
+    let (before, after) = (view(2, &[1, 2, 3]), view(3, &[2, 3]));
+    assert_eq!(after.owner(key.point()), Some(id(2)));
+    nodes.lose(1);
+    nodes.install(&after, std::slice::from_ref(&before), &[2, 3]);
+    link_all(&mut nodes, &[(2, 3)]);
+    assert_eq!(heard(&nodes.told_at(3)), (1, vec![]));
+}
