@@ -39,6 +39,7 @@ impl Shard {
             }
         }
         self.hear_own(now, effects);
+        self.end_some(now, effects);
     }
 
     /// Takes what this node has said to itself, until nothing is left.
