@@ -349,7 +349,7 @@ const HOLD_MS: u64 = 10_000;
 /// Publishes to one channel that wait for its owner.
 const HELD_MAX: usize = 4_096;
 
-/// A millisecond's work: what is asked meanwhile waits no longer.
+/// Few enough that what is asked meanwhile hardly waits for the end of the turn.
 const COPYING_MAX: usize = 256;
 
 /// Of all shards; each has its own index, count and seed.

@@ -163,18 +163,18 @@ impl Shard {
         let Shard { slots, takeup, wakeups, .. } = self;
         let has_notes = takeup.has_notes();
         let TakeUp { waiting, uncopied, unsaid, unanswered, .. } = takeup;
-        let mut sets: Vec<_> = waiting.values_mut().chain([uncopied, unsaid, unanswered]).collect();
         if !has_notes && is_sparse(slots.len(), slots.capacity()) {
             slots.shrink(|from, to, slot| {
                 wakeups.moved(from, to, slot.wake_ms);
-                for set in &mut sets {
+                for set in waiting.values_mut().chain([&mut *uncopied, &mut *unsaid, &mut *unanswered]) {
                     if set.remove(&from) {
                         set.insert(to);
                     }
                 }
             });
         }
-        for set in sets.into_iter().filter(|set| is_sparse(set.len(), set.capacity())) {
+        let sets = waiting.values_mut().chain([uncopied, unsaid, unanswered]);
+        for set in sets.filter(|set| is_sparse(set.len(), set.capacity())) {
             set.shrink_to(2 * set.len());
         }
     }

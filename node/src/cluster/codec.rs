@@ -44,7 +44,7 @@ fn append<T: serde::Serialize>(message: &T, bytes: &mut Vec<u8>) {
     debug_assert!(written.is_ok());
 }
 
-/// Writes at the end of what is there. Numbers are written byte by byte, which [`std::io::Write`] is slow at.
+/// Writes at the end of what is there, without a call into a writer for each byte of a number.
 struct End<'a>(&'a mut Vec<u8>);
 
 impl Flavor for End<'_> {
