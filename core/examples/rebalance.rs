@@ -108,7 +108,7 @@ fn shard(node: u64) -> Shard {
     });
     let spec = HubSpec { default_public: true, allow_anonymous: true, ..HubSpec::default() };
     let mut hub = Hub::with_spec("shop", &spec);
-    hub.default_rules = Arc::new(Rules { redundancy: 1, ..*hub.default_rules });
+    hub.default_rules = Rules { redundancy: 1, ..hub.default_rules };
     shard.set_hub(NOW, Arc::new(hub), &mut Vec::new());
     shard
 }

@@ -38,7 +38,7 @@ fn explicit(identity: &Identity, channel: &str) -> Option<Access> {
         .reduce(|a, b| Access { publish: a.publish || b.publish, subscribe: a.subscribe || b.subscribe })
 }
 
-fn by_rules(rules: &Rules, anonymous: bool) -> Access {
+fn by_rules(rules: Rules, anonymous: bool) -> Access {
     let open = rules.public && (!anonymous || rules.allow_anonymous);
     Access { publish: open && rules.client_publish, subscribe: open }
 }
@@ -50,8 +50,6 @@ fn user_of<'a>(hub: &Hub, channel: &'a str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::{Access, decide};
@@ -146,7 +144,7 @@ mod tests {
         let spec = HubSpec { user_channel, ..HubSpec::default() };
         let rules =
             ChannelRulesSpec { public: Some(public), allow_anonymous, client_publish, ..ChannelRulesSpec::default() };
-        Hub { default_rules: Arc::new(Rules::new(&rules, &spec)), ..Hub::with_spec("demo", &spec) }
+        Hub { default_rules: Rules::new(&rules, &spec), ..Hub::with_spec("demo", &spec) }
     }
 
     fn user(id: &str, channels: Vec<ChannelAuthorization>) -> Identity {

@@ -101,23 +101,23 @@ fn build(id: &ResourceId, spec: &HubSpec, group: &[&Entry]) -> (Arc<Hub>, Vec<Pr
 
 /// The channel rules of one hub, and what was asked of them in vain.
 struct RulesByName<'a> {
-    rules: HashMap<&'a str, Arc<Rules>>,
+    rules: HashMap<&'a str, Rules>,
     problems: Vec<Problem>,
 }
 
 impl<'a> RulesByName<'a> {
     fn new(hub: &HubSpec, group: &[&'a Entry]) -> RulesByName<'a> {
         let rules = group.iter().filter_map(|entry| match &entry.resource {
-            Resource::ChannelRules { name, spec, .. } => Some((name.as_str(), Arc::new(Rules::new(spec, hub)))),
+            Resource::ChannelRules { name, spec, .. } => Some((name.as_str(), Rules::new(spec, hub))),
             _ => None,
         });
         RulesByName { rules: rules.collect(), problems: Vec::new() }
     }
 
     /// Missing rules leave the channels closed: the hub's own might be more open than what was meant.
-    fn find(&mut self, name: &str, id: &ResourceId, field: &str) -> Arc<Rules> {
+    fn find(&mut self, name: &str, id: &ResourceId, field: &str) -> Rules {
         if let Some(rules) = self.rules.get(name) {
-            return rules.clone();
+            return *rules;
         }
         let sentence = format!(
             "The hub {} has no channel rules {name}, so these channels are closed to all without an explicit \
@@ -125,7 +125,7 @@ impl<'a> RulesByName<'a> {
             id.hub
         );
         self.problems.push(Problem::new(field, sentence).within(id));
-        Arc::new(Rules::CLOSED)
+        Rules::CLOSED
     }
 }
 

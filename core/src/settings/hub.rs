@@ -22,9 +22,9 @@ pub struct Hub {
     pub limits: LimitsSpec,
     pub auth: Option<Arc<AuthProviderSpec>>,
     /// For channels that no closer rules cover.
-    pub default_rules: Arc<Rules>,
-    pub by_namespace: HashMap<Box<str>, Arc<Rules>>,
-    pub by_channel: HashMap<Box<str>, Arc<Rules>>,
+    pub default_rules: Rules,
+    pub by_namespace: HashMap<Box<str>, Rules>,
+    pub by_channel: HashMap<Box<str>, Rules>,
 }
 
 /// The switches in force for a channel.
@@ -44,8 +44,9 @@ pub struct Rules {
 
 impl Hub {
     /// The rules in force for a channel: the channel's own, else its namespace's, else the hub's.
-    pub fn rules(&self, channel: &str) -> &Arc<Rules> {
-        self.by_channel
+    pub fn rules(&self, channel: &str) -> Rules {
+        *self
+            .by_channel
             .get(channel)
             .or_else(|| channel::namespace(channel).and_then(|namespace| self.by_namespace.get(namespace)))
             .unwrap_or(&self.default_rules)
@@ -63,7 +64,7 @@ impl Hub {
             allowed_origins: origin_patterns(&spec.allowed_origins),
             limits: spec.limits,
             auth: None,
-            default_rules: Arc::new(Rules::new(&unset, spec)),
+            default_rules: Rules::new(&unset, spec),
             by_namespace: HashMap::new(),
             by_channel: HashMap::new(),
         }

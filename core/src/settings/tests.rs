@@ -161,7 +161,7 @@ proptest! {
         let model = model_of_entries(&entries);
         for hub in HUBS {
             for channel in CHANNELS.iter().chain(&["n:other", "m:x:deeper", "", ":"]) {
-                let found = compiled.hubs.get(hub).map(|hub| **hub.rules(channel));
+                let found = compiled.hubs.get(hub).map(|hub| hub.rules(channel));
                 prop_assert_eq!(found, model_of_rules(&model, hub, channel), "{} {}", hub, channel);
             }
         }
@@ -241,7 +241,7 @@ fn missing_rules_are_named_and_close_the_channels() {
     assert_eq!(problems[0].place, "Namespace demo/orders, spec.rules");
     assert!(problems[0].sentence.contains("no channel rules gone"), "{}", problems[0]);
     let demo = &compiled.hubs["demo"];
-    assert_eq!(**demo.rules("orders:1"), Rules::CLOSED);
+    assert_eq!(demo.rules("orders:1"), Rules::CLOSED);
     assert!(demo.rules("elsewhere").public);
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use crate::{
+    channel::HubId,
     code::ErrorCode,
     settings::hub::Hub,
     shard::{request::Effect, slot::Role},
@@ -14,9 +15,13 @@ impl Shard {
     /// Takes over a hub's new settings, and holds every channel of it to them.
     pub fn set_hub(&mut self, now: Now, hub: Arc<Hub>, effects: &mut Vec<Effect>) {
         let places = self.places(|key, _| key.hub == hub.id);
-        self.hubs.insert(hub.id.clone(), hub.clone());
+        match self.hubs.get_mut(&hub.id) {
+            Some(before) => *before = hub,
+            // Names are counted with every message, and another worker's processor would count the same ones.
+            None => drop(self.hubs.insert(HubId::from(&*hub.id), hub)),
+        }
         for at in places {
-            let Some(rules) = &self.slots.key(at).map(|key| self.rules(key)) else { continue };
+            let Some(rules) = self.slots.key(at).map(|key| self.rules(key)) else { continue };
             self.with(now, at, effects, |_, slot, cx| {
                 if let Role::Owner(channel) = &mut slot.role {
                     channel.set_rules(rules, cx);

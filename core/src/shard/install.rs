@@ -14,7 +14,7 @@ use crate::{
         peer::{Confirm, Opening, Part, Say, SayAll, ToRelay},
         relay::Relay,
         request::Effect,
-        slot::{Kept, Role, Sealed, Slot, Waiting},
+        slot::{Kept, Role, Sealed, Slot},
         slots::At,
         streams::{Meeting, Voice, Voices},
         takeup::{Group, Parts},
@@ -31,6 +31,13 @@ struct Step {
     certain: bool,
     /// To that view.
     difference: Difference,
+}
+
+/// What changes for one channel.
+enum Concern {
+    None,
+    Copies,
+    Channel,
 }
 
 impl Shard {
@@ -62,7 +69,7 @@ impl Shard {
         self.takeup.uncopied.clear();
         self.takeup.unanswered.clear();
         for at in std::mem::take(&mut self.takeup.behind) {
-            self.slots.get_mut(at).into_iter().for_each(|(_, slot)| slot.behind = false);
+            self.quietly(now, at, effects, |_, slot, _| slot.behind = false);
         }
         self.takeup.to_tell.clear();
         self.takeup.heard_resumed.clear();
@@ -125,9 +132,9 @@ impl Shard {
                     self.make_good(now, peer, &key, voices, effects);
                     self.end_some(now, effects);
                 }
+                // They stay as they are.
                 for at in moved {
-                    self.with(now, at, effects, |key, slot, cx| slot.say_anew(key, peer, cx));
-                    self.end_some(now, effects);
+                    self.quietly(now, at, effects, |key, slot, cx| slot.say_anew(key, peer, cx));
                 }
             }
         }
@@ -151,30 +158,40 @@ impl Shard {
     fn say_anew(&mut self, now: Now, peer: NodeId, part: Part, first: bool, effects: &mut Vec<Effect>) {
         let Some(view) = self.view.clone() else { return };
         let is_owner = |key: &ChannelKey| view.owner(key.point()) == Some(peer);
-        // What every copy has is on none of a node that was never heard of.
-        let is_known = |slot: &Slot| !first || slot.touched || !slot.copied;
+        // What every copy has is on none of a node that was never heard of, and what is sent to copies later it was not sent yet.
+        let comes_later = |slot: &Slot| slot.copied || slot.behind && !slot.waited;
+        let is_known = |slot: &Slot| !first || slot.touched || !comes_later(slot);
         let concerns = |key: &ChannelKey, slot: &Slot| {
             is_known(slot) && slot.concerns(peer) || slot.relay.is_some() && is_owner(key) && slot.asks_another()
         };
         for at in self.places(|key, slot| key.point() % part.count.max(1) == part.index && concerns(key, slot)) {
-            let mut unsaid = false;
-            self.with(now, at, effects, |key, slot, cx| {
-                match &mut slot.role {
-                    Role::Owner(channel) => {
-                        channel.session(peer, cx);
-                        unsaid |= channel.is_unsaid_at(peer);
-                    }
-                    Role::Waiting(waiting) => waiting.forget(peer),
-                    Role::None | Role::Kept(_) => {}
+            // A relay stays as it is.
+            self.quietly(now, at, effects, |key, slot, cx| {
+                if let Role::Waiting(waiting) = &mut slot.role {
+                    waiting.forget(peer);
                 }
                 if let Some(relay) = slot.relay.as_mut().filter(|_| is_owner(key)) {
                     relay.say_anew(key, peer, cx);
                 }
             });
-            if unsaid {
-                self.takeup.unsaid.insert(at);
+            if self.owns(at) {
+                self.begin_anew(now, at, peer, effects);
             }
             self.end_some(now, effects);
+        }
+    }
+
+    /// A channel of this node begins a session with a node that says all anew.
+    fn begin_anew(&mut self, now: Now, at: At, peer: NodeId, effects: &mut Vec<Effect>) {
+        let unsaid = self.with(now, at, effects, |_, slot, cx| match &mut slot.role {
+            Role::Owner(channel) => {
+                channel.session(peer, cx);
+                channel.is_unsaid_at(peer)
+            }
+            Role::None | Role::Waiting(_) | Role::Kept(_) => false,
+        });
+        if unsaid == Some(true) {
+            self.takeup.unsaid.insert(at);
         }
     }
 
@@ -224,20 +241,23 @@ impl Shard {
         }
         let lives = |node: NodeId| living.contains(&node);
         // Where nobody is lost, only those matter who were in doubt.
-        let all = !self.looked_for.is_subset(&living);
-        let may_mind = |slot: &Slot| all || slot.touched || slot.peopled;
-        let minds = |slot: &Slot| matches!(&slot.role, Role::Owner(channel) if may_mind(slot) && channel.minds(lives));
-        for at in self.places(|_, slot| minds(slot)) {
+        let places = match self.looked_for.is_subset(&living) {
+            true => self.doubtful.iter().chain(&self.touched).copied().collect(),
+            false => self.places(|_, slot| matches!(&slot.role, Role::Owner(channel) if channel.minds(lives))),
+        };
+        for at in places {
             self.lose(now, at, lives, effects);
         }
         self.looked_for = living;
     }
 
     fn lose(&mut self, now: Now, at: At, lives: impl Fn(NodeId) -> bool + Copy, effects: &mut Vec<Effect>) {
+        let minds = |slot: &Slot| matches!(&slot.role, Role::Owner(channel) if channel.minds(lives));
+        if !self.slots.get(at).is_some_and(minds) {
+            return;
+        }
         self.with(now, at, effects, |_, slot, cx| {
-            if let Role::Owner(channel) = &mut slot.role
-                && channel.minds(lives)
-            {
+            if let Role::Owner(channel) = &mut slot.role {
                 channel.lost(lives, cx);
             }
         });
@@ -306,22 +326,29 @@ impl Shard {
         members.map(|member| (member.id, group(member.id))).collect()
     }
 
-    /// The channels for which anything changes here with the view. Where this node hears one that has another owner now,
-    /// that one is to be told.
+    /// The channels that take a step into the view. Where this node hears one that has another owner now, that one is to be told;
+    /// and where it owns one that has only other copies, they are placed when there is need of them.
     fn concerned(&mut self, step: &Step) -> Vec<At> {
         let me = self.config.me();
+        let Shard { slots, takeup, .. } = self;
         let mut places = Vec::new();
-        for (at, key, slot) in self.slots.iter() {
+        for (at, key, slot) in slots.iter_mut() {
             let point = key.point();
             if step.direct
                 && step.difference.first(point) == 0
                 && slot.asks_another()
                 && let Some(owner) = step.view.owner(point).filter(|owner| *owner != me)
             {
-                self.takeup.moved.entry(owner).or_default().push(at);
+                takeup.moved.entry(owner).or_default().push(at);
             }
-            if slot.is_concerned(step, point, me) {
-                places.push(at);
+            match slot.concern(step, point, me) {
+                Concern::None => {}
+                Concern::Copies => {
+                    (slot.misplaced, slot.copied, slot.behind) = (true, false, true);
+                    takeup.uncopied.insert(at);
+                    takeup.behind.push_back(at);
+                }
+                Concern::Channel => places.push(at),
             }
         }
         places
@@ -369,18 +396,31 @@ impl Shard {
 }
 
 impl Slot {
-    /// Whether anything changes with the view but for sessions. An owner that goes on with the same copies takes no step.
-    fn is_concerned(&self, step: &Step, point: u64, me: NodeId) -> bool {
+    /// What changes with the view but for sessions.
+    fn concern(&self, step: &Step, point: u64, me: NodeId) -> Concern {
         let mine = || step.view.owner(point) == Some(me);
-        match &self.role {
-            Role::Owner(_) if step.direct && self.copied && !self.touched => {
-                step.difference.first(point) < usize::from(self.holders)
-            }
+        let takes_a_step = match &self.role {
+            Role::Owner(_) if step.direct && self.copied && !self.touched => match step.difference.first(point) {
+                0 => true,
+                first if first >= usize::from(self.holders) => false,
+                _ if self.waited => true,
+                _ => return Concern::Copies,
+            },
             Role::Owner(channel) => {
                 !step.direct || !mine() || !channel.is_placed(&step.view, point, me) || !channel.is_copied()
             }
             Role::Waiting(_) => true,
             Role::None | Role::Kept(_) => self.may_wait() || mine(),
+        };
+        if takes_a_step { Concern::Channel } else { Concern::None }
+    }
+
+    /// Takes over the copies of the view in force, if that was put off.
+    pub(super) fn place(&mut self, cx: &mut Cx<'_>) {
+        if std::mem::take(&mut self.misplaced)
+            && let Role::Owner(channel) = &mut self.role
+        {
+            channel.place_copies(cx);
         }
     }
 
@@ -414,14 +454,6 @@ impl Slot {
     /// Whether this node wants something of the channel's owner.
     fn asks_another(&self) -> bool {
         self.relay.as_ref().is_some_and(|relay| !relay.is_empty())
-    }
-}
-
-impl Waiting {
-    /// A node says anew what it wants.
-    fn forget(&mut self, node: NodeId) {
-        self.held.retain(|(from, _)| *from != node);
-        self.dropped.remove(&node);
     }
 }
 
@@ -472,7 +504,7 @@ mod tests {
         });
         let spec = HubSpec { default_public: true, allow_anonymous: true, ..HubSpec::default() };
         let mut hub = Hub::with_spec("shop", &spec);
-        hub.default_rules = Arc::new(Rules { redundancy: 0, ..*hub.default_rules });
+        hub.default_rules = Rules { redundancy: 0, ..hub.default_rules };
         shard.set_hub(NOW, Arc::new(hub), &mut Vec::new());
         let members = [ME, OTHER].map(|id| Member { id, points: 64 }).to_vec();
         let view = View::new(ClusterId { founded_ms: 1, chance: 1 }, 1, members);
@@ -496,7 +528,14 @@ mod tests {
         assert!(keys.len() > 1_000 && shard.len() == keys.len() && shard.touched.is_empty());
         let mut effects = Vec::new();
         shard.session(NOW, OTHER, Some(1), &mut effects);
-        let listen = ToOwner::Listen { position: None, presence: 0, subscribers: 1, members: Vec::new(), astray: 0 };
+        let listen = ToOwner::Listen {
+            position: None,
+            presence: 0,
+            subscribers: 1,
+            members: Vec::new(),
+            astray: 0,
+            uncertain: true,
+        };
         let heard = Body::Channel { key: keys[0].clone(), say: Say::Owner(listen) };
         let with = vec![Opening { number: 1, ..Opening::default() }];
         let all = |say| Body::All { from: Part { index: 0, count: 1 }, say };

@@ -30,7 +30,7 @@ mod turn;
 mod wakeups;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -133,6 +133,8 @@ pub struct Shard {
     changed: BTreeSet<NodeId>,
     /// Channels of which such nodes wanted something.
     strangers: Vec<At>,
+    /// Channels owned here in which somebody is in doubt, and leaves if nothing is heard of them.
+    doubtful: HashSet<At, FixedState>,
     /// Those that lived when all channels were last searched for nodes that do not.
     looked_for: BTreeSet<NodeId>,
     /// Which shards of a node have said in this session what they hear.
@@ -164,6 +166,7 @@ impl Shard {
             streams: Streams::default(),
             changed: BTreeSet::new(),
             strangers: Vec::new(),
+            doubtful: HashSet::default(),
             looked_for: BTreeSet::new(),
             listened: BTreeMap::new(),
             alive: BTreeSet::from([config.me()]),
@@ -254,15 +257,15 @@ impl Shard {
     }
 
     /// The rules in force for a channel. Of a hub that is not known here nothing is allowed.
-    fn rules(&self, key: &ChannelKey) -> Arc<Rules> {
+    fn rules(&self, key: &ChannelKey) -> Rules {
         let rules = match self.hubs.get(&key.hub) {
             Some(hub) => rules_of(hub, key),
-            None => Arc::new(Rules::CLOSED),
+            None => Rules::CLOSED,
         };
         match self.aside_of {
             // A node that asks here knows rules without copies, and it is this one's that are late.
-            Some(_) if rules.redundancy > 0 => Arc::new(Rules { redundancy: 0, redundancy_required: false, ..*rules }),
-            _ => rules,
+            Some(_) => Rules { redundancy: 0, redundancy_required: false, ..rules },
+            None => rules,
         }
     }
 
@@ -294,6 +297,7 @@ impl Shard {
         if !std::mem::replace(&mut slot.touched, true) {
             touched.push(at);
         }
+        slot.place(&mut cx);
         Some(step(key, slot, &mut cx))
     }
 
@@ -307,6 +311,7 @@ impl Shard {
     ) -> Option<T> {
         let (slots, _, mut cx) = self.parts(now, at, effects);
         let (key, slot) = slots.get_mut(at)?;
+        slot.place(&mut cx);
         Some(step(key, slot, &mut cx))
     }
 
@@ -347,9 +352,9 @@ fn opens(ask: &Ask) -> bool {
 }
 
 /// A place for a session has rules of its own: nobody hears it, and one other node keeps it too.
-fn rules_of(hub: &Hub, key: &ChannelKey) -> Arc<Rules> {
+fn rules_of(hub: &Hub, key: &ChannelKey) -> Rules {
     match record::restore_key(key) {
-        Some(_) => Arc::new(Rules { redundancy: 1, ..Rules::CLOSED }),
-        None => hub.rules(&key.channel).clone(),
+        Some(_) => Rules { redundancy: 1, ..Rules::CLOSED },
+        None => hub.rules(&key.channel),
     }
 }

@@ -2,8 +2,10 @@
 
 use super::Shard;
 use crate::{
+    channel::ChannelKey,
     cluster::view::NodeId,
     shard::{
+        cx::Cx,
         peer::{Move, Part, Say, SayAll, ToOwner, ToRelay},
         request::Effect,
         slot::{Have, Kept, Role, Sealed, Slot, Waiting},
@@ -42,9 +44,9 @@ impl Shard {
                 waiting.dropped.insert(from);
                 return;
             }
-            waiting.held.push_back((from, ask));
+            waiting.held.push((from, ask));
             if uncovered {
-                cx.say(from, key, Say::Relay(ToRelay::Uncertain));
+                waiting.tell_uncertain(from, key, cx);
             }
         });
     }
@@ -126,7 +128,7 @@ impl Shard {
         }
     }
 
-    fn owns(&self, at: At) -> bool {
+    pub(super) fn owns(&self, at: At) -> bool {
         self.slots.get(at).is_some_and(|slot| matches!(slot.role, Role::Owner(_)))
     }
 
@@ -155,5 +157,23 @@ impl Shard {
         let sealed = sealed_for.map(|to| Sealed { to, word_in: None });
         waiting.own = Some(Box::new(Kept { state: state.taken_in(now), sealed, used_ms: now.mono_ms }));
         self.try_take_up(now, at, self.standing(at), effects);
+    }
+}
+
+impl Waiting {
+    /// Tells a node that what it asked waits. So it is to be told how it goes on, even if nothing is new.
+    pub(super) fn tell_uncertain(&mut self, node: NodeId, key: &ChannelKey, cx: &mut Cx<'_>) {
+        for (_, ask) in self.held.iter_mut().filter(|(from, _)| *from == node) {
+            if let ToOwner::Listen { uncertain, .. } = ask {
+                *uncertain = true;
+            }
+        }
+        cx.say(node, key, Say::Relay(ToRelay::Uncertain));
+    }
+
+    /// A node says anew what it wants.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.held.retain(|(from, _)| *from != node);
+        self.dropped.remove(&node);
     }
 }

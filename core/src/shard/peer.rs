@@ -71,6 +71,8 @@ pub enum ToOwner {
         members: Vec<(Member, u32)>,
         /// Not 0: another owner has told where the subscribers stand since this one did, if it ever did. It rises each time.
         astray: u64,
+        /// The node was told that the channel is not certain: it is to hear when it is, even if nothing is new.
+        uncertain: bool,
     },
     Publish {
         /// Rises with each publish of the node.
@@ -167,7 +169,7 @@ pub enum ToRelay {
     Again,
 }
 
-/// How a listening node goes on: the answer to [`ToOwner::Listen`].
+/// How a listening node goes on: the answer to [`ToOwner::Listen`], if anything is new to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resume {
     /// What the node said it has.

@@ -370,7 +370,7 @@ mod tests {
     fn hub(redundancy: u8) -> Arc<Hub> {
         let mut hub =
             Hub::with_spec("shop", &HubSpec { default_public: true, allow_anonymous: true, ..HubSpec::default() });
-        hub.default_rules = Arc::new(Rules { redundancy, store: true, ..*hub.default_rules });
+        hub.default_rules = Rules { redundancy, store: true, ..hub.default_rules };
         Arc::new(hub)
     }
 

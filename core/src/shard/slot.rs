@@ -1,6 +1,8 @@
 //! What this node has of one channel: a relay for its own sessions, and a part in keeping it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
+
+use smallvec::SmallVec;
 
 use crate::{
     cluster::view::NodeId,
@@ -16,13 +18,14 @@ pub struct Slot {
     pub touched: bool,
     /// It is among those whose copies are behind.
     pub behind: bool,
+    /// Its owner, which is this node, has yet to take over the copies of the view in force.
+    pub misplaced: bool,
     /// As when its last turn ended, so that a look at all channels need not look into each: whether its relay waits for an
-    /// answer; and of an owner, whether every copy has the state, and how many hold it.
+    /// answer; and of an owner, whether every copy has the state, whether somebody waits for that, and how many hold it.
     pub waits: bool,
     pub copied: bool,
+    pub waited: bool,
     pub holders: u8,
-    /// The same: whether somebody is present in it, or a session is kept there.
-    pub peopled: bool,
     pub wake_ms: Option<u64>,
 }
 
@@ -66,7 +69,7 @@ pub struct Waiting {
     /// What others have of it.
     pub haves: Vec<Have>,
     /// What was asked meanwhile.
-    pub held: VecDeque<(NodeId, ToOwner)>,
+    pub held: SmallVec<[(NodeId, ToOwner); 1]>,
     /// Nodes that asked more than can wait: nothing of them is held, and they are to ask anew.
     pub dropped: BTreeSet<NodeId>,
     pub fetching: Option<NodeId>,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Ancestors of an epoch that are remembered.
-const LINEAGE_MAX: usize = 32;
+pub const LINEAGE_MAX: usize = 32;
 
 /// Where an epoch ended and another went on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

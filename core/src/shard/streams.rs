@@ -45,7 +45,7 @@ pub struct Voices(u8);
 /// How a session goes on with a shard of another node.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Meeting {
-    /// Neither has ever heard the other.
+    /// Nothing has ever been said to it of any channel, but what moves one.
     First,
     /// Nothing of what was said before counts.
     Anew,
@@ -80,6 +80,8 @@ struct Pair {
     opening: Option<Opening>,
     /// It has begun the session too.
     met: bool,
+    /// So it has in some session.
+    ever_met: bool,
     /// The last session in which both are known to have met, and the last in which this one has; with their views.
     heard: Vec<(Heard, u64)>,
 }
@@ -290,11 +292,11 @@ impl Pair {
                 self.log.clear();
                 self.unsaid = HashMap::default();
                 self.known_from = ours.number;
-                if ours.number == 1 { Meeting::First } else { Meeting::Anew }
+                if self.ever_met { Meeting::Anew } else { Meeting::First }
             }
         };
         self.heard.push(new);
-        self.met = true;
+        (self.met, self.ever_met) = (true, true);
         Some(meeting)
     }
 }

@@ -426,9 +426,9 @@ impl Shard {
 
     fn tell_uncertain(&mut self, now: Now, at: At, effects: &mut Vec<Effect>) {
         self.with(now, at, effects, |key, slot, cx| {
-            if let Role::Waiting(waiting) = &slot.role {
+            if let Role::Waiting(waiting) = &mut slot.role {
                 let nodes: BTreeSet<_> = waiting.held.iter().map(|(from, _)| *from).collect();
-                nodes.into_iter().for_each(|node| cx.say(node, key, Say::Relay(ToRelay::Uncertain)));
+                nodes.into_iter().for_each(|node| waiting.tell_uncertain(node, key, cx));
             }
         });
     }
@@ -482,8 +482,9 @@ impl Shard {
         self.open.iter().all(|view| view.nearest(point).take(first).any(heard))
     }
 
+    /// Whether a node has said what it has, and can still be asked for it.
     fn is_heard(&self, node: NodeId, answered: &BTreeMap<NodeId, Parts>) -> bool {
-        node == self.config.me() || answered.get(&node).is_some_and(Parts::all)
+        node == self.config.me() || !self.gone.contains(&node) && answered.get(&node).is_some_and(Parts::all)
     }
 
     pub(super) fn next_epoch(&mut self) -> Epoch {

@@ -111,22 +111,21 @@ impl Shard {
             if let Some(relay) = &mut slot.relay {
                 relay.end_turn(key, cx);
             }
-            let (copied, behind, resuming) = match &slot.role {
-                Role::Owner(channel) if channel.is_copied() => (true, false, false),
-                Role::Owner(channel) => (false, !slot.behind && channel.is_behind(), channel.is_resuming()),
-                Role::None | Role::Waiting(_) | Role::Kept(_) => (true, false, false),
-            };
-            slot.behind |= behind;
             slot.waits = slot.relay_waits();
-            (slot.copied, slot.holders, slot.peopled) = match &slot.role {
-                Role::Owner(channel) => (copied, channel.holders(), channel.is_peopled()),
-                Role::None | Role::Waiting(_) | Role::Kept(_) => (false, 0, false),
-            };
-            (copied, behind, resuming, (!slot.is_empty()).then(|| slot.next_wake_ms(key, may_close, cx)))
+            (slot.copied, slot.holders, slot.waited) = (false, 0, false);
+            let (mut is_in, mut behind) = ([false; 3], false);
+            if let Role::Owner(channel) = &slot.role {
+                (slot.copied, slot.holders, slot.waited) =
+                    (channel.is_copied(), channel.holders(), channel.is_waited_for());
+                is_in = [!slot.copied, channel.is_resuming(), channel.is_in_doubt()];
+                behind = !slot.copied && !slot.behind && channel.is_behind();
+            }
+            slot.behind |= behind;
+            (is_in, behind, (!slot.is_empty()).then(|| slot.next_wake_ms(key, may_close, cx)))
         });
-        let Some((copied, behind, resuming, wake_ms)) = looked_at else { return };
+        let Some((is_in, behind, wake_ms)) = looked_at else { return };
         let TakeUp { uncopied, unanswered, .. } = &mut self.takeup;
-        for (places, is_in) in [(uncopied, !copied), (unanswered, resuming)] {
+        for (places, is_in) in [uncopied, unanswered, &mut self.doubtful].into_iter().zip(is_in) {
             match is_in {
                 true => drop(places.insert(at)),
                 false if places.is_empty() => {}
@@ -154,26 +153,28 @@ impl Shard {
         self.takeup.uncopied.remove(&at);
         self.takeup.unsaid.remove(&at);
         self.takeup.unanswered.remove(&at);
+        self.doubtful.remove(&at);
     }
 
     /// Lets go of room that many channels have left behind. Each time at most half of it stays, so that what it costs to
     /// move those that are there is little for each of those that went.
     fn give_back(&mut self) {
         let is_sparse = |len: usize, capacity: usize| capacity > SPARE_MIN && len < capacity / 4;
-        let Shard { slots, takeup, wakeups, .. } = self;
+        let Shard { slots, takeup, doubtful, wakeups, .. } = self;
         let has_notes = takeup.has_notes();
         let TakeUp { waiting, uncopied, unsaid, unanswered, .. } = takeup;
         if !has_notes && is_sparse(slots.len(), slots.capacity()) {
             slots.shrink(|from, to, slot| {
                 wakeups.moved(from, to, slot.wake_ms);
-                for set in waiting.values_mut().chain([&mut *uncopied, &mut *unsaid, &mut *unanswered]) {
+                let others = [&mut *uncopied, &mut *unsaid, &mut *unanswered, &mut *doubtful];
+                for set in waiting.values_mut().chain(others) {
                     if set.remove(&from) {
                         set.insert(to);
                     }
                 }
             });
         }
-        let sets = waiting.values_mut().chain([uncopied, unsaid, unanswered]);
+        let sets = waiting.values_mut().chain([uncopied, unsaid, unanswered, doubtful]);
         for set in sets.filter(|set| is_sparse(set.len(), set.capacity())) {
             set.shrink_to(2 * set.len());
         }

@@ -11,7 +11,7 @@ use appsockets_core::{
 };
 
 use crate::{
-    hubs::Switches,
+    hubs::{RESTORE_MS, Switches},
     nodes::{Letter, Nodes, channel, delivered, id, token, view},
     sessions::order,
 };
@@ -36,6 +36,22 @@ fn doubt(nodes: &mut Nodes, node: u64, other: u64) {
         shard.set_alive(now, all.into_iter().filter(|living| *living != id(other)), effects);
     });
     nodes.act(node, |shard, now, effects| shard.set_alive(now, all, effects));
+}
+
+#[test]
+fn who_was_taken_for_dead_and_lives_stays_present() {
+    let all = view(1, &[1, 2, 3]);
+    let key = channel(|key| all.owner(key.point()) == Some(id(1)));
+    let mut nodes = Nodes::with(3, 0, PRESENCE);
+    nodes.install(&all, &[], &[1, 2, 3]);
+    nodes.link(1, 3);
+    nodes.settle();
+    nodes.subscribe(3, &key, 1);
+    nodes.settle();
+    nodes.unlink(1, 3);
+    doubt(&mut nodes, 1, 3);
+    nodes.wait(2 * RESTORE_MS);
+    assert_eq!(present(&mut nodes, 1, &key), ["3.1"]);
 }
 
 /// Three nodes at a new view, in which the first is to own a channel of the second that the third hears. The two have

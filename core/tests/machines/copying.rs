@@ -17,11 +17,6 @@ fn gets_state(nodes: &mut Nodes, from: u64, to: u64) -> bool {
     nodes.said(from, to).iter().any(|say| matches!(say, Say::Copy(ToCopy::State(_))))
 }
 
-fn link_all(nodes: &mut Nodes, pairs: &[(u64, u64)]) {
-    pairs.iter().for_each(|(a, b)| nodes.link(*a, *b));
-    nodes.settle();
-}
-
 /// A fourth node has come, which is to have the copy of what the first one owns and the third hears. The second and the third do
 /// not reach each other yet, so not everything goes on.
 fn joined() -> (Nodes, ChannelKey) {
@@ -30,12 +25,12 @@ fn joined() -> (Nodes, ChannelKey) {
     let key = channel(|key| holders(key) == [[1, 2].map(id), [1, 4].map(id)]);
     let mut nodes = Nodes::new(4, 1);
     nodes.install(&before, &[], &[1, 2, 3]);
-    link_all(&mut nodes, &[(1, 2), (1, 3), (2, 3)]);
+    nodes.link_all(&[(1, 2), (1, 3), (2, 3)]);
     nodes.subscribe(3, &key, 1);
     nodes.publish(3, &key, 1);
     nodes.settle();
     nodes.install(&after, std::slice::from_ref(&before), &[1, 2, 3, 4]);
-    link_all(&mut nodes, &[(1, 2), (1, 3), (1, 4)]);
+    nodes.link_all(&[(1, 2), (1, 3), (1, 4)]);
     assert!(!gets_state(&mut nodes, 1, 4) && nodes.shard(1).progress().uncopied == 1);
     nodes.told_at(1);
     nodes.told_at(3);
@@ -45,7 +40,7 @@ fn joined() -> (Nodes, ChannelKey) {
 #[test]
 fn a_new_copy_comes_once_everything_goes_on() {
     let (mut nodes, _) = joined();
-    link_all(&mut nodes, &[(2, 3), (2, 4), (3, 4)]);
+    nodes.link_all(&[(2, 3), (2, 4), (3, 4)]);
     let told = nodes.told_at(1);
     let at = |effect: &Effect| told.iter().position(|other| other == effect);
     assert!(at(&Effect::Resumed { view: 2 }) < at(&Effect::Served { view: 2 }), "{told:?}");
@@ -77,8 +72,23 @@ fn a_copy_out_of_reach_is_made_when_it_is_in_reach() {
     nodes.unlink(1, 4);
     nodes.wait(1_000);
     assert!(!gets_state(&mut nodes, 1, 4) && nodes.shard(1).progress().uncopied == 1);
-    link_all(&mut nodes, &[(1, 4)]);
+    nodes.link_all(&[(1, 4)]);
     assert!(gets_state(&mut nodes, 1, 4) && nodes.shard(1).progress().uncopied == 0);
+}
+
+#[test]
+fn a_copy_that_was_none_in_between_gets_the_state() {
+    let (mut nodes, key) = joined();
+    nodes.said(1, 2);
+    nodes.lose(4);
+    let views = [view(1, &[1, 2, 3]), view(2, &[1, 2, 3, 4])];
+    nodes.install(&view(3, &[1, 2, 3]), &views, &[1, 2, 3]);
+    nodes.link_all(&[(1, 2), (1, 3), (2, 3)]);
+    assert!(gets_state(&mut nodes, 1, 2) && nodes.shard(1).progress().uncopied == 0);
+    nodes.told_at(3);
+    nodes.publish(3, &key, 2);
+    nodes.settle();
+    assert_eq!(delivered(&nodes.told_at(3)), [2]);
 }
 
 /// The fourth node, which has a channel that the third hears, is lost. The first has its copy, and is to make others; the second
@@ -89,7 +99,7 @@ fn taken_up(redundancy: u8, unheard: i64) -> (Nodes, ChannelKey) {
     let key = channel(|key| [first(&before, key), first(&after, key)] == [[4, 1].map(id), [1, 2].map(id)]);
     let mut nodes = Nodes::new(4, redundancy);
     nodes.install(&before, &[], &[1, 2, 3, 4]);
-    link_all(&mut nodes, &[(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]);
+    nodes.link_all(&[(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]);
     nodes.subscribe(3, &key, 1);
     nodes.publish(3, &key, 1);
     nodes.settle();
@@ -102,7 +112,7 @@ fn taken_up(redundancy: u8, unheard: i64) -> (Nodes, ChannelKey) {
     nodes.told_at(3);
     nodes.said(1, 2);
     nodes.said(1, 3);
-    link_all(&mut nodes, &[(1, 2), (1, 3)]);
+    nodes.link_all(&[(1, 2), (1, 3)]);
     (nodes, key)
 }
 
@@ -149,19 +159,51 @@ fn who_begins_to_hear_it_meanwhile_stands_where_the_others_do() {
 fn who_lacks_something_waits_for_the_copies() {
     let (mut nodes, _) = taken_up(1, 1);
     let told = nodes.told_at(3);
-    assert!(gets_state(&mut nodes, 1, 2) && heard(&told) == (1, vec![2]), "{told:?}");
+    assert!(gets_state(&mut nodes, 1, 2) && heard(&told) == (0, vec![2]), "{told:?}");
 }
 
 #[test]
-fn an_epoch_that_every_copy_has_is_told_with_the_next_view() {
+fn an_epoch_that_every_copy_has_is_where_a_node_stands_in_the_next_view() {
     let (mut nodes, key) = taken_up(1, 0);
-    link_all(&mut nodes, &[(2, 3)]);
+    nodes.link_all(&[(2, 3)]);
     (1..=3).for_each(|node| nodes.act(node, |shard, _, _| shard.settled(2)));
     nodes.told_at(3);
     let (before, after) = (view(2, &[1, 2, 3]), view(3, &[2, 3]));
     assert_eq!(after.owner(key.point()), Some(id(2)));
     nodes.lose(1);
     nodes.install(&after, std::slice::from_ref(&before), &[2, 3]);
-    link_all(&mut nodes, &[(2, 3)]);
-    assert_eq!(heard(&nodes.told_at(3)), (1, vec![]));
+    nodes.link_all(&[(2, 3)]);
+    assert_eq!(heard(&nodes.told_at(3)), (0, vec![]));
+    nodes.publish(3, &key, 2);
+    nodes.settle();
+    // Both epochs are one step for who hears it.
+    assert_eq!(heard(&nodes.told_at(3)), (1, vec![2]));
+}
+
+#[test]
+fn epochs_without_a_message_are_told_before_the_owner_forgets_where_they_part() {
+    let members: Vec<_> = (1..=20).collect();
+    let all = view(1, &members);
+    let key = channel(|key| all.holders(key.point(), 20).last() == Some(&id(20)));
+    let mut nodes = Nodes::new(20, 1);
+    let (mut before, mut living, mut told) = (all, members, Vec::new());
+    nodes.install(&before, &[], &living);
+    for number in 2..=19 {
+        let pairs: Vec<_> = living.iter().flat_map(|a| living.iter().map(move |b| (*a, *b))).collect();
+        nodes.link_all(&pairs.into_iter().filter(|(a, b)| a < b).collect::<Vec<_>>());
+        living.iter().for_each(|node| nodes.act(*node, |shard, _, _| shard.settled(number - 1)));
+        if number == 2 {
+            nodes.subscribe(20, &key, 1);
+            nodes.publish(20, &key, 1);
+            nodes.settle();
+        }
+        told.push(heard(&nodes.told_at(20)).0);
+        let owner = before.owner(key.point()).expect("somebody has it").node;
+        living.retain(|node| *node != owner);
+        nodes.lose(owner);
+        let next = view(number, &living);
+        nodes.install(&next, std::slice::from_ref(&before), &living);
+        before = next;
+    }
+    assert!(told.iter().sum::<usize>() == 1 && told.iter().take(17).all(|count| *count == 0), "{told:?}");
 }

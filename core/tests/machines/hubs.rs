@@ -58,7 +58,7 @@ impl Switches {
             redundancy: 1,
             redundancy_required: false,
         };
-        let closed = Arc::new(Rules { public: false, ..rules });
+        let closed = Rules { public: false, ..rules };
         Hub {
             id: HUB.into(),
             default_public: true,
@@ -67,7 +67,7 @@ impl Switches {
             allowed_origins: Vec::new(),
             limits: LimitsSpec::default(),
             auth: None,
-            default_rules: Arc::new(rules),
+            default_rules: rules,
             by_namespace: HashMap::new(),
             by_channel: self.a_closed.then(|| ("a".into(), closed)).into_iter().collect(),
         }

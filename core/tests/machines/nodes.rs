@@ -61,7 +61,7 @@ pub fn channel(is: impl Fn(&ChannelKey) -> bool) -> ChannelKey {
 
 pub fn hub(redundancy: u8, switches: Switches) -> Arc<Hub> {
     let hub = switches.hub();
-    Arc::new(Hub { default_rules: Arc::new(Rules { redundancy, ..*hub.default_rules }), ..hub })
+    Arc::new(Hub { default_rules: Rules { redundancy, ..hub.default_rules }, ..hub })
 }
 
 impl Nodes {
@@ -124,6 +124,12 @@ impl Nodes {
         for (node, peer) in [(a, b), (b, a)] {
             self.act(node, |shard, now, effects| shard.session(now, id(peer), Some(1), effects));
         }
+    }
+
+    /// Sessions of all these pairs begin, and everything arrives.
+    pub fn link_all(&mut self, pairs: &[(u64, u64)]) {
+        pairs.iter().for_each(|(a, b)| self.link(*a, *b));
+        self.settle();
     }
 
     /// It ends, and what was under way is lost.

@@ -73,7 +73,7 @@ fn the_answer_comes_after_the_position_and_before_the_first_message() {
 fn where_copies_are_required_a_lonely_node_acknowledges_nothing() {
     let hub = |required| {
         let mut hub = Switches::PLAIN.hub();
-        hub.default_rules = Arc::new(Rules { redundancy_required: required, ..*hub.default_rules });
+        hub.default_rules = Rules { redundancy_required: required, ..hub.default_rules };
         hub
     };
     let mut world = connected();

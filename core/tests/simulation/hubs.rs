@@ -32,9 +32,9 @@ pub fn hubs(redundancy: u8, first: u8, redundancy_required: bool) -> Vec<Arc<Hub
         allowed_origins: Vec::new(),
         limits: LimitsSpec::default(),
         auth: None,
-        default_rules: Arc::new(rules),
+        default_rules: rules,
         by_namespace: HashMap::new(),
-        by_channel: [("c0".into(), Arc::new(Rules { redundancy: first, ..rules }))].into(),
+        by_channel: [("c0".into(), Rules { redundancy: first, ..rules })].into(),
     };
     vec![Arc::new(hub("one")), Arc::new(hub("two"))]
 }

@@ -56,7 +56,7 @@ fn clients_get_what_they_may_rely_on() {
 }
 
 /// Seeds that found something, with what they found.
-const FOUND: [(u64, &str); 17] = [
+const FOUND: [(u64, &str); 18] = [
     (
         5_014_807,
         "the judge took a leave for false that was said before the connection broke, since it came over a slow link",
@@ -113,6 +113,10 @@ const FOUND: [(u64, &str); 17] = [
         "who heard a channel was told of an epoch before a copy had it, and of a gap when nobody knew that epoch any more",
     ),
     (80_105_776, "who heard a channel took over a new epoch while the answer to what it had said before was under way"),
+    (
+        83_116_630,
+        "a node that had answered what it has was taken for heard when it had ended before its state was fetched",
+    ),
 ];
 
 #[test]

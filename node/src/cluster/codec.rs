@@ -7,7 +7,7 @@ use postcard::ser_flavors::Flavor;
 use serde::de::DeserializeOwned;
 
 /// Rises whenever a type that travels changes.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// What came is no message of this protocol. The link that brought it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -135,6 +135,7 @@ mod tests {
                 subscribers: 2,
                 members: Vec::new(),
                 astray: 300,
+                uncertain: true,
             })),
             channel(Say::Relay(ToRelay::Published { counter: 7, outcome: Err(ErrorCode::TryAgain) })),
             channel(Say::Relay(ToRelay::Published { counter: 8, outcome: Ok(serial) })),

@@ -32,21 +32,23 @@ pub struct Waiting {
 pub struct Resuming {
     pub node: NodeId,
     position: Serial,
-    astray: u64,
     presence: u64,
+    astray: u64,
+    uncertain: bool,
 }
 
 /// What a node says that it has heard of the channel, as in [`crate::shard::peer::ToOwner::Listen`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heard {
     pub position: Option<Serial>,
-    pub astray: u64,
     pub presence: u64,
+    pub astray: u64,
+    pub uncertain: bool,
 }
 
 impl Channel {
     pub(super) fn listen(&mut self, from: NodeId, heard: Heard, subscribers: u64, members: Vec<(Member, u32)>) {
-        let Heard { position, astray, presence } = heard;
+        let Heard { position, presence, astray, uncertain } = heard;
         self.set_subscribers(from, subscribers);
         self.note_astray(from, astray);
         if self.rules.presence {
@@ -63,7 +65,7 @@ impl Channel {
             }
         }
         if let Some(position) = position.filter(|_| !hears) {
-            self.resuming.push(Resuming { node: from, position, astray, presence });
+            self.resuming.push(Resuming { node: from, position, presence, astray, uncertain });
         }
     }
 
@@ -132,7 +134,7 @@ impl Channel {
     pub(super) fn answer_resuming(&mut self, cx: &mut Cx<'_>) {
         let copied = self.is_copied();
         for resuming in std::mem::take(&mut self.resuming) {
-            let Resuming { node, position, astray, presence } = resuming;
+            let Resuming { node, position, presence, astray, uncertain } = resuming;
             let missed = self.state.after(position);
             if !copied && missed.as_ref().is_none_or(|missed| !missed.is_empty()) {
                 self.resuming.push(resuming);
@@ -141,7 +143,12 @@ impl Channel {
             let same_presence = position.epoch == self.state.epoch && presence == self.state.presence_version;
             let known = if missed.is_none() { self.state.shared(position) } else { None };
             let whole = if missed.is_none() && known.is_none() { self.whole_aside(cx) } else { None };
-            let current = self.state.current();
+            let (current, occupancy) = (self.state.current(), self.first_occupancy());
+            self.set_hears(node, true);
+            // Most nodes of most changes of owner: what they are not told costs nothing.
+            if position == current && same_presence && astray == 0 && !uncertain && occupancy.is_none() {
+                continue;
+            }
             let resume = Resume {
                 from: position,
                 copied,
@@ -151,9 +158,8 @@ impl Channel {
                 known,
                 members: self.members().filter(|_| !same_presence),
                 presence: self.state.presence_version,
-                occupancy: self.first_occupancy(),
+                occupancy,
             };
-            self.set_hears(node, true);
             cx.say(node, &self.key, Say::Relay(ToRelay::Resume(Box::new(resume))));
             if let Some(messages) = whole.filter(|messages| !messages.is_empty()) {
                 let (key, epoch) = (self.key.clone(), current.epoch);

@@ -38,7 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Channel {
     key: ChannelKey,
-    rules: Arc<Rules>,
+    rules: Rules,
     state: State,
     pipeline: Option<Box<Pipeline>>,
     /// Numbered, and not on every copy yet.
@@ -81,13 +81,7 @@ struct Listening {
 
 impl Channel {
     /// Begins with a state that is certain. Whoever listens tells so. The node that has given it, if one has, still has it.
-    pub fn new(
-        key: ChannelKey,
-        rules: Arc<Rules>,
-        mut state: State,
-        giver: Option<NodeId>,
-        cx: &mut Cx<'_>,
-    ) -> Channel {
+    pub fn new(key: ChannelKey, rules: Rules, mut state: State, giver: Option<NodeId>, cx: &mut Cx<'_>) -> Channel {
         let giver = giver.filter(|_| state.redundancy == rules.redundancy);
         state.redundancy = rules.redundancy;
         let copies = giver.map(|giver| CopyAt::with(giver, state.sequence)).into_iter().collect();
@@ -114,7 +108,7 @@ impl Channel {
     }
 
     /// A channel of which nothing is known.
-    pub fn fresh(key: ChannelKey, rules: Arc<Rules>, epoch: Epoch, known_since: u64, cx: &mut Cx<'_>) -> Channel {
+    pub fn fresh(key: ChannelKey, rules: Rules, epoch: Epoch, known_since: u64, cx: &mut Cx<'_>) -> Channel {
         let state = State::new(cx.now, epoch, rules.redundancy, known_since);
         let mut channel = Channel::new(key, rules, state, None, cx);
         (channel.told, channel.taken_up_ms) = (Told::default(), None);
@@ -122,7 +116,7 @@ impl Channel {
     }
 
     /// What the new rules no longer allow is dropped. Who is present when presence begins, the nodes tell.
-    pub fn set_rules(&mut self, rules: &Arc<Rules>, cx: &mut Cx<'_>) {
+    pub fn set_rules(&mut self, rules: Rules, cx: &mut Cx<'_>) {
         if !rules.retain {
             self.state.retained = None;
         }
@@ -132,12 +126,12 @@ impl Channel {
         if rules.occupancy && !self.rules.occupancy {
             self.told = Told::default();
         }
-        let asked = |rules: &Rules| (rules.redundancy, rules.redundancy_required);
-        let copies_change = asked(rules) != asked(&self.rules);
+        let asked = |rules: Rules| (rules.redundancy, rules.redundancy_required);
+        let copies_change = asked(rules) != asked(self.rules);
         if rules.presence && !self.rules.presence {
             self.ask_listeners(cx);
         }
-        self.rules = rules.clone();
+        self.rules = rules;
         self.state.redundancy = rules.redundancy;
         if copies_change {
             self.place_copies(cx);
@@ -160,8 +154,8 @@ impl Channel {
         self.used_ms = cx.now.mono_ms;
         cx.came_of(from);
         match say {
-            ToOwner::Listen { position, presence, subscribers, members, astray } => {
-                self.listen(from, Heard { position, astray, presence }, subscribers, members);
+            ToOwner::Listen { position, presence, subscribers, members, astray, uncertain } => {
+                self.listen(from, Heard { position, presence, astray, uncertain }, subscribers, members);
             }
             ToOwner::Publish { counter, after, oldest, repeated_since, what } => {
                 let place = crate::shard::senders::Place { sender: from, counter, after, oldest };
@@ -227,7 +221,7 @@ impl Channel {
     }
 
     /// Whether somebody waits for the copies to have the state.
-    fn is_waited_for(&self) -> bool {
+    pub fn is_waited_for(&self) -> bool {
         let messages = !self.unconfirmed.is_empty() || !self.accepted.is_empty();
         messages || !self.untold.is_empty() || !self.waiting.is_empty() || self.is_resuming()
     }
@@ -237,9 +231,10 @@ impl Channel {
         !self.resuming.is_empty()
     }
 
-    /// Whether somebody is present, or a session is kept here.
-    pub fn is_peopled(&self) -> bool {
-        self.state.members.is_some() || self.state.session.is_some()
+    /// Whether somebody who is present, or whose session is kept here, leaves if nothing is heard of them.
+    pub fn is_in_doubt(&self) -> bool {
+        self.state.members.as_ref().is_some_and(|members| members.any_in_doubt())
+            || self.state.session.as_ref().is_some_and(|session| session.leaves_ms.is_some())
     }
 
     /// The owner and its copies.

@@ -121,7 +121,7 @@ impl Relay {
             self.members.remove(&session_id);
         }
         if self.workers.is_empty() {
-            (self.position, self.ahead, self.presence, self.astray) = (None, None, 0, 0);
+            (self.position, self.ahead, self.untold, self.presence, self.astray) = (None, None, 0, 0, 0);
             self.emptied = cx.counters.requests;
         }
         if let Some(owner) = cx.owner_to_tell(key) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Relay;
+use super::{Relay, UNTOLD_MAX};
 use crate::{
     channel::ChannelKey,
     code::ErrorCode,
@@ -25,7 +25,7 @@ impl Relay {
                 if self.ahead.is_some_and(|(ahead, _)| ahead == delivery.follows()) {
                     self.go_ahead(key, cx);
                 }
-                self.deliver(delivery, cx);
+                self.deliver(key, delivery, cx);
             }
             ToRelay::Notice { notice, presence } => self.notice(key, notice, presence, cx),
             ToRelay::Published { counter, outcome } => self.published(key, counter, outcome, cx),
@@ -47,10 +47,11 @@ impl Relay {
     }
 
     /// Nothing that does not follow is passed on: what lies between comes with the owner's answer to `Listen`.
-    fn deliver(&mut self, delivery: Arc<Delivery>, cx: &mut Cx<'_>) {
+    fn deliver(&mut self, key: &ChannelKey, delivery: Arc<Delivery>, cx: &mut Cx<'_>) {
         if self.position != Some(delivery.follows()) {
             return;
         }
+        self.tell_epoch(key, cx);
         self.position = Some(delivery.last());
         self.unseen = true;
         self.tell(cx, |to| Effect::Deliver { to, delivery: delivery.clone() });
@@ -76,6 +77,7 @@ impl Relay {
             Ok(start) => {
                 // All subscribers stand at the same place.
                 self.go_ahead(key, cx);
+                self.tell_epoch(key, cx);
                 // Whoever was to begin with this answer may have left meanwhile.
                 if self.position.is_none() && number > self.emptied {
                     (self.position, self.presence) = (Some(start.current), presence);
@@ -96,7 +98,10 @@ impl Relay {
         match missed {
             Some(_) if !copied => self.ahead = (current != from).then_some((current, cx.view_number())),
             Some(missed) => self.catch_up(key, &missed, current, cx),
-            None => self.reposition(key, current, false, known, cx),
+            None => {
+                self.tell_epoch(key, cx);
+                self.reposition(key, current, false, known, cx);
+            }
         }
         if let Some(members) = members {
             let notice = Notice::Presence { change: PresenceChange::List, members };
@@ -107,26 +112,40 @@ impl Relay {
         }
     }
 
-    /// Passes on what was missed, each epoch by itself, and names each new epoch.
+    /// Passes on what was missed, each epoch by itself.
     fn catch_up(&mut self, key: &ChannelKey, missed: &[Arc<Message>], current: Serial, cx: &mut Cx<'_>) {
         for run in missed.chunk_by(|a, b| a.serial.epoch == b.serial.epoch) {
             let first = run[0].serial;
             self.enter_epoch(key, Serial { sequence: first.sequence - 1, ..first }, cx);
-            let (key, epoch, messages) = (key.clone(), first.epoch, run.to_vec());
-            self.deliver(Arc::new(Delivery { key, epoch, first: first.sequence, messages }), cx);
+            let (epoch, messages) = (first.epoch, run.to_vec());
+            let delivery = Arc::new(Delivery { key: key.clone(), epoch, first: first.sequence, messages });
+            self.deliver(key, delivery, cx);
         }
         self.enter_epoch(key, current, cx);
     }
 
-    /// Tells the subscribers in which epoch the owner has gone on.
+    /// Goes on in the epoch in which the owner has.
     pub(super) fn go_ahead(&mut self, key: &ChannelKey, cx: &mut Cx<'_>) {
         if let Some((ahead, _)) = self.ahead.take() {
             self.enter_epoch(key, ahead, cx);
         }
     }
 
+    /// The number is the same in both epochs.
     fn enter_epoch(&mut self, key: &ChannelKey, position: Serial, cx: &mut Cx<'_>) {
-        if self.position.is_some_and(|before| before.epoch != position.epoch) {
+        if self.position.is_none_or(|before| before.epoch == position.epoch) {
+            return;
+        }
+        self.position = Some(position);
+        self.untold += 1;
+        if self.untold >= UNTOLD_MAX {
+            self.tell_epoch(key, cx);
+        }
+    }
+
+    /// Tells the subscribers in which epoch this node stands, if they do not know.
+    pub(super) fn tell_epoch(&mut self, key: &ChannelKey, cx: &mut Cx<'_>) {
+        if let Some(position) = self.position.filter(|_| self.untold > 0) {
             self.reposition(key, position, true, None, cx);
         }
     }
@@ -140,6 +159,7 @@ impl Relay {
         cx: &mut Cx<'_>,
     ) {
         // In another epoch with the same number nothing has arrived that the owner does not know of.
+        self.untold = 0;
         let before = self.position.replace(position);
         self.unseen |= before.is_none_or(|before| before.sequence != position.sequence);
         self.tell(cx, |to| Effect::Reposition { to, key: key.clone(), position, recovered, known });

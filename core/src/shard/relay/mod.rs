@@ -23,8 +23,13 @@ use crate::{
         peer::{Say, SessionOp, Submission, ToOwner},
         relay::{ask::Asked, publish::Publishes},
         request::{Ask, Effect, Listener, Reply, Subscribe, Token},
+        state::LINEAGE_MAX,
     },
 };
+
+/// Epochs without a message of which subscribers are not told: of so many the owner knows where they part from its own, should
+/// a subscriber come back from one.
+const UNTOLD_MAX: u8 = LINEAGE_MAX as u8 / 2;
 
 /// For what is answered to nobody.
 const NO_TOKEN: Token = Token { subscriber: Subscriber { slot: u32::MAX, generation: 0 }, number: 0 };
@@ -37,9 +42,11 @@ pub struct Relay {
     members: BTreeMap<Arc<str>, (Member, u32)>,
     /// What the workers' subscribers have; none before the first is answered.
     position: Option<Serial>,
-    /// The owner has gone on from there in this epoch, in that view, before its copies had the state: the subscribers are told with
+    /// The owner has gone on from there in this epoch, in that view, before its copies had the state: this node goes on in it with
     /// the next message, or when the view is known to be settled.
     ahead: Option<(Serial, u64)>,
+    /// Epochs that this node has come to stand in since the subscribers were told of one. They are told with the next message.
+    untold: u8,
     /// The changes of presence that they have heard.
     presence: u64,
     publishes: Publishes,
@@ -108,6 +115,7 @@ impl Relay {
             subscribers: self.subscribers(),
             members: self.members.values().cloned().collect(),
             astray: self.astray,
+            uncertain: self.told_uncertain,
         };
         cx.say(owner, key, Say::Owner(say));
     }

@@ -202,7 +202,7 @@ async fn one_resource_is_removed_alone() {
 
     // Rules that are still named go as well, and leave their channels closed.
     settings.remove(&ResourceId::new(ResourceKind::ChannelRules, "a", "r")).await.unwrap();
-    assert_eq!(**settings.hub("a").unwrap().rules("m:x"), Rules::CLOSED);
+    assert_eq!(settings.hub("a").unwrap().rules("m:x"), Rules::CLOSED);
     assert_eq!(settings.current().problems["a"].len(), 1);
 }
 
