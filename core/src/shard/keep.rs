@@ -66,10 +66,10 @@ impl Slot {
                 }
                 None => Confirm::Lacks,
             },
-            ToCopy::Members { epoch, version, changes } => {
+            ToCopy::Members { epoch, version, whole, changes } => {
                 if let Some(kept) = self.kept_in(epoch, owner) {
                     kept.state.presence_version = version;
-                    kept.state.members.get_or_insert_default().follow(changes);
+                    kept.state.members.get_or_insert_default().follow(whole, changes);
                 }
                 return;
             }

@@ -19,7 +19,7 @@ use crate::{
     shard::{
         delivery::Delivery,
         keys::KeyEntry,
-        presence::Attached,
+        presence::MemberChanges,
         request::{Notice, Publish, Start},
         state::State,
     },
@@ -205,7 +205,9 @@ pub enum ToCopy {
     Members {
         epoch: Epoch,
         version: u64,
-        changes: Vec<(Arc<str>, Option<Attached>)>,
+        /// Nobody else is.
+        whole: bool,
+        changes: MemberChanges,
     },
     /// The channel is closed.
     Drop {

@@ -37,6 +37,16 @@ pub struct Changes {
     pub joined: Vec<Member>,
 }
 
+/// By their session ids, who is attached, or none for who is no longer.
+pub type MemberChanges = Vec<(Arc<str>, Option<Attached>)>;
+
+impl Attached {
+    /// A time counts by the clock of this node alone; who goes on from a copy doubts anew.
+    fn said(&self) -> Attached {
+        Attached { leaves_ms: None, ..self.clone() }
+    }
+}
+
 impl Members {
     /// A session is present. One that was present already stays so, without a join, unless others see it differ.
     /// What a lower attachment says is ignored.
@@ -148,15 +158,21 @@ impl Members {
     }
 
     /// What copies have not been told yet.
-    pub fn unsaid(&mut self) -> Vec<(Arc<str>, Option<Attached>)> {
+    pub fn unsaid(&mut self) -> MemberChanges {
         let ids = std::mem::take(&mut self.unsaid).into_iter();
-        // A time counts by the clock of this node alone; who goes on from a copy doubts anew.
-        let said = |attached: &Attached| Attached { leaves_ms: None, ..attached.clone() };
-        ids.map(|id| (id.clone(), self.present.get(&id).map(said))).collect()
+        ids.map(|id| (id.clone(), self.present.get(&id).map(Attached::said))).collect()
     }
 
-    /// What an owner says to its copies.
-    pub fn follow(&mut self, changes: Vec<(Arc<str>, Option<Attached>)>) {
+    /// Everybody, as copies are told.
+    pub fn said(&self) -> MemberChanges {
+        self.present.iter().map(|(id, attached)| (id.clone(), Some(attached.said()))).collect()
+    }
+
+    /// What an owner says to its copies. `whole`: those who are not named are gone.
+    pub fn follow(&mut self, whole: bool, changes: MemberChanges) {
+        if whole {
+            self.present.clear();
+        }
         for (id, attached) in changes {
             match attached {
                 Some(attached) => drop(self.present.insert(id, attached)),

@@ -7,11 +7,14 @@ use appsockets_core::{
     code::ErrorCode,
     shard::{
         peer::{Body, Move, Say},
-        request::{Effect, Reply},
+        request::{Ask, Effect, Reply},
     },
 };
 
-use crate::nodes::{Letter, Nodes, channel, id, view};
+use crate::{
+    anew::{PRESENCE, present},
+    nodes::{Letter, Nodes, channel, id, view},
+};
 
 /// A view of the first node, which holds nothing, and the last two.
 fn last(number: u64) -> Arc<View> {
@@ -55,4 +58,27 @@ fn a_repeat_is_doubted_if_the_best_copy_ends_before_its_state_has_come() {
         _ => None,
     };
     assert_eq!(nodes.told_at(4).into_iter().filter_map(answer).collect::<Vec<_>>(), [Err(ErrorCode::TryAgain)]);
+}
+
+/// A session comes to the owner of a channel itself, and what the copy is told of that is lost with a link. When the owner ends, nobody
+/// else knows of the session, and the copy has to.
+#[test]
+fn who_came_while_the_copy_could_not_be_told_stays_when_the_owner_is_lost() {
+    let (before, after) = (view(1, &[1, 2, 3]), view(2, &[2, 3]));
+    let key = channel(|key| before.holders(key.point(), 2) == [1, 2].map(id));
+    let mut nodes = Nodes::with(3, 1, PRESENCE);
+    nodes.install(&before, &[], &[1, 2, 3]);
+    nodes.link_all(&[(1, 2), (1, 3), (2, 3)]);
+    nodes.subscribe(1, &key, 1);
+    nodes.subscribe(3, &key, 1);
+    nodes.settle();
+    let leaves = Ask::Unsubscribe { session_id: "1.1".into(), attachment: 1, moved: false };
+    nodes.ask(1, &key, leaves);
+    nodes.subscribe(1, &key, 2);
+    nodes.unlink(1, 2);
+    nodes.link_all(&[(1, 2)]);
+    nodes.lose(1);
+    nodes.install(&after, std::slice::from_ref(&before), &[2, 3]);
+    nodes.link_all(&[(2, 3)]);
+    assert_eq!(present(&mut nodes, 2, &key), ["1.2", "3.1"]);
 }

@@ -56,7 +56,7 @@ fn clients_get_what_they_may_rely_on() {
 }
 
 /// Seeds that found something, with what they found.
-const FOUND: [(u64, &str); 18] = [
+const FOUND: [(u64, &str); 19] = [
     (
         5_014_807,
         "the judge took a leave for false that was said before the connection broke, since it came over a slow link",
@@ -116,6 +116,10 @@ const FOUND: [(u64, &str); 18] = [
     (
         83_116_630,
         "a node that had answered what it has was taken for heard when it had ended before its state was fetched",
+    ),
+    (
+        83_206_553,
+        "a copy was never told who had come while the link was broken, and took it for a leave when the owner was lost",
     ),
 ];
 

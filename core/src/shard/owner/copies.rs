@@ -9,6 +9,7 @@ use crate::{
         cx::Cx,
         keys::Repeat,
         peer::{Say, ToCopy},
+        presence::MemberChanges,
         streams::Voice,
     },
 };
@@ -93,6 +94,22 @@ impl Channel {
         if self.waits_for_copies() {
             self.send_entries(peer, self.last_number(), cx);
         }
+        self.send_all_members(peer, cx);
+    }
+
+    /// Tells a copy that has the state who is attached: it may have missed some of that.
+    fn send_all_members(&self, peer: NodeId, cx: &mut Cx<'_>) {
+        let has_state = |copy: &&CopyAt| copy.node == peer && copy.sent.is_some() && !self.lacks_state(copy);
+        if let Some(members) = &self.state.members
+            && self.copies.iter().any(|copy| has_state(&copy))
+        {
+            self.say_members(peer, true, members.said(), cx);
+        }
+    }
+
+    fn say_members(&self, to: NodeId, whole: bool, changes: MemberChanges, cx: &mut Cx<'_>) {
+        let (epoch, version) = (self.state.epoch, self.state.presence_version);
+        cx.say(to, &self.key, Say::Copy(ToCopy::Members { epoch, version, whole, changes }));
     }
 
     /// Asks every copy whether it is still one. If all are, nobody has taken the channel over meanwhile: for that, one of
@@ -200,9 +217,7 @@ impl Channel {
             return;
         }
         for copy in self.copies.iter().filter(|copy| copy.sent.is_some()) {
-            let (epoch, version) = (self.state.epoch, self.state.presence_version);
-            let say = ToCopy::Members { epoch, version, changes: changes.clone() };
-            cx.say(copy.node, &self.key, Say::Copy(say));
+            self.say_members(copy.node, false, changes.clone(), cx);
         }
     }
 
