@@ -49,6 +49,7 @@ impl Shard {
         let before = self.view.as_ref().filter(|_| direct);
         let difference = before.map(|before| view.difference(before)).unwrap_or_default();
         let step = Step { view: view.clone(), direct, certain, difference };
+        self.looked_for.extend(self.streams.on());
         self.streams.end_all();
         for (owner, places) in std::mem::take(&mut self.takeup.moved) {
             let keys = places.into_iter().filter_map(|at| self.slots.key(at));
@@ -108,6 +109,8 @@ impl Shard {
     }
 
     fn end_session(&mut self, peer: NodeId) {
+        // It lived until now.
+        self.looked_for.extend(self.streams.is_on(peer).then_some(peer));
         self.streams.end(peer);
         if self.gone.contains(&peer) {
             self.streams.forget(peer);
@@ -399,20 +402,20 @@ impl Slot {
     /// What changes with the view but for sessions.
     fn concern(&self, step: &Step, point: u64, me: NodeId) -> Concern {
         let mine = || step.view.owner(point) == Some(me);
-        let takes_a_step = match &self.role {
+        let channel = |is_concerned| if is_concerned { Concern::Channel } else { Concern::None };
+        match &self.role {
             Role::Owner(_) if step.direct && self.copied && !self.touched => match step.difference.first(point) {
-                0 => true,
-                first if first >= usize::from(self.holders) => false,
-                _ if self.waited => true,
-                _ => return Concern::Copies,
+                0 => Concern::Channel,
+                first if first >= usize::from(self.holders) => Concern::None,
+                _ if self.waited => Concern::Channel,
+                _ => Concern::Copies,
             },
-            Role::Owner(channel) => {
-                !step.direct || !mine() || !channel.is_placed(&step.view, point, me) || !channel.is_copied()
+            Role::Owner(owned) => {
+                channel(!step.direct || !mine() || !owned.is_placed(&step.view, point, me) || !owned.is_copied())
             }
-            Role::Waiting(_) => true,
-            Role::None | Role::Kept(_) => self.may_wait() || mine(),
-        };
-        if takes_a_step { Concern::Channel } else { Concern::None }
+            Role::Waiting(_) => Concern::Channel,
+            Role::None | Role::Kept(_) => channel(self.may_wait() || mine()),
+        }
     }
 
     /// Takes over the copies of the view in force, if that was put off.

@@ -182,6 +182,8 @@ pub struct Resume {
     pub missed: Option<Vec<Arc<Message>>>,
     /// Where the channel stands.
     pub current: Serial,
+    /// How many epochs later that is.
+    pub forks: u8,
     /// If something is missing: up to where the line of the epochs is shared.
     pub known: Option<Serial>,
     /// Who is present, if the node's subscribers may not know.

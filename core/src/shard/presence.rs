@@ -117,10 +117,6 @@ impl Members {
         self.present.values().any(|attached| attached.node.is_none_or(&lost) != attached.leaves_ms.is_some())
     }
 
-    pub fn any_in_doubt(&self) -> bool {
-        self.present.values().any(|attached| attached.leaves_ms.is_some())
-    }
-
     /// Ends those whose time has come, and says when the next one's comes.
     pub fn expire(&mut self, now_ms: u64) -> Option<u64> {
         let due = self.present.iter().filter(|(_, attached)| attached.leaves_ms.is_some_and(|ms| ms <= now_ms));

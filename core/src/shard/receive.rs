@@ -183,9 +183,15 @@ fn opens(ask: &ToOwner) -> bool {
 }
 
 impl Slot {
-    pub fn next_wake_ms(&mut self, key: &ChannelKey, may_close: bool, cx: &Cx<'_>) -> Option<u64> {
+    pub fn next_wake_ms(
+        &mut self,
+        key: &ChannelKey,
+        leaves_ms: Option<u64>,
+        may_close: bool,
+        cx: &Cx<'_>,
+    ) -> Option<u64> {
         let owner_ms = match &mut self.role {
-            Role::Owner(channel) => channel.next_wake_ms(may_close, cx),
+            Role::Owner(channel) => channel.next_wake_ms(leaves_ms, may_close, cx),
             Role::Kept(kept) => Some(kept.idle_ms(cx)),
             Role::None | Role::Waiting(_) => None,
         };

@@ -501,6 +501,7 @@ mod tests {
                 astray,
                 missed,
                 current,
+                forks: 0,
                 known,
                 members,
                 presence: 0,

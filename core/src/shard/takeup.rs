@@ -190,13 +190,14 @@ impl Shard {
         }
         for _ in 0..self.config.copying_max.max(1) {
             let Some(at) = self.takeup.behind.pop_front() else { break };
-            self.with(now, at, effects, |_, slot, cx| {
-                if std::mem::take(&mut slot.behind)
-                    && let Role::Owner(channel) = &mut slot.role
-                {
-                    channel.send_copies(true, cx);
-                }
-            });
+            if self.slots.get(at).is_some_and(|slot| slot.behind) {
+                self.with(now, at, effects, |_, slot, cx| {
+                    slot.behind = false;
+                    if let Role::Owner(channel) = &mut slot.role {
+                        channel.send_copies(true, cx);
+                    }
+                });
+            }
         }
     }
 
@@ -347,6 +348,9 @@ impl Shard {
                 state.known_since = number;
             }
             self.moves.taken_up += 1;
+        } else {
+            // Another owner may have counted changes of presence on in the same epoch that are not known here.
+            state.presence_version = state.presence_version.max(number << 32);
         }
         self.take_up(now, at, Some(state), None, effects);
     }

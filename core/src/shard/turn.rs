@@ -113,19 +113,22 @@ impl Shard {
             }
             slot.waits = slot.relay_waits();
             (slot.copied, slot.holders, slot.waited) = (false, 0, false);
-            let (mut is_in, mut behind) = ([false; 3], false);
-            if let Role::Owner(channel) = &slot.role {
+            let (mut behind, mut resuming, mut leaves_ms) = (false, false, None);
+            if let Role::Owner(channel) = &mut slot.role {
                 (slot.copied, slot.holders, slot.waited) =
                     (channel.is_copied(), channel.holders(), channel.is_waited_for());
-                is_in = [!slot.copied, channel.is_resuming(), channel.is_in_doubt()];
+                (resuming, leaves_ms) = (channel.is_resuming(), channel.leaves_ms());
                 behind = !slot.copied && !slot.behind && channel.is_behind();
             }
             slot.behind |= behind;
-            (is_in, behind, (!slot.is_empty()).then(|| slot.next_wake_ms(key, may_close, cx)))
+            let uncopied = matches!(slot.role, Role::Owner(_)) && !slot.copied;
+            let wake_ms = (!slot.is_empty()).then(|| slot.next_wake_ms(key, leaves_ms, may_close, cx));
+            (uncopied, resuming, leaves_ms.is_some(), behind, wake_ms)
         });
-        let Some((is_in, behind, wake_ms)) = looked_at else { return };
+        let Some((is_uncopied, is_resuming, is_doubtful, behind, wake_ms)) = looked_at else { return };
         let TakeUp { uncopied, unanswered, .. } = &mut self.takeup;
-        for (places, is_in) in [uncopied, unanswered, &mut self.doubtful].into_iter().zip(is_in) {
+        let sets = [(uncopied, is_uncopied), (unanswered, is_resuming), (&mut self.doubtful, is_doubtful)];
+        for (places, is_in) in sets {
             match is_in {
                 true => drop(places.insert(at)),
                 false if places.is_empty() => {}

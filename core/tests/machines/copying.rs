@@ -207,3 +207,34 @@ fn epochs_without_a_message_are_told_before_the_owner_forgets_where_they_part() 
     }
     assert!(told.iter().sum::<usize>() == 1 && told.iter().take(17).all(|count| *count == 0), "{told:?}");
 }
+
+#[test]
+fn a_node_that_was_away_counts_the_epochs_that_it_has_missed() {
+    let (all, two, one) = ([1, 2, 3], [1, 2], [2]);
+    let owner = |key: &ChannelKey, members: &[u64]| view(1, members).owner(key.point());
+    let key = channel(|key| {
+        let owners = [owner(key, &all), owner(key, &two), owner(key, &[2, 3])];
+        owners == [1, 1, 2].map(|node| Some(id(node))) && view(1, &all).holders(key.point(), 2) == [1, 2].map(id)
+    });
+    let mut nodes = Nodes::new(3, 1);
+    let (mut last, mut number) = (view(1, &all), 1);
+    nodes.install(&last, &[], &all);
+    nodes.link_all(&[(1, 2), (1, 3), (2, 3)]);
+    nodes.subscribe(3, &key, 1);
+    nodes.publish(3, &key, 1);
+    nodes.settle();
+    nodes.told_at(3);
+    // Each time one of the two is left behind, the other goes on in an epoch of its own.
+    let turns = (0..17).flat_map(|_| [&one[..], &two[..]]).chain([&all[..], &[2, 3], &all]);
+    for members in turns {
+        number += 1;
+        let next = view(number, members);
+        nodes.install(&next, std::slice::from_ref(&last), members);
+        let pairs = [(1, 2), (1, 3), (2, 3)].into_iter().filter(|(a, b)| members.contains(a) && members.contains(b));
+        nodes.link_all(&pairs.collect::<Vec<_>>());
+        nodes.wait(200);
+        members.iter().for_each(|node| nodes.act(*node, |shard, _, _| shard.settled(number)));
+        last = next;
+    }
+    assert_eq!(heard(&nodes.told_at(3)), (1, vec![]));
+}

@@ -4,15 +4,21 @@ use super::Channel;
 use crate::shard::{cx::Cx, state::State};
 
 impl Channel {
+    /// When the next of those leaves who are present, or whose session is kept here, if nothing is heard of them. None: nobody is in
+    /// doubt.
+    pub fn leaves_ms(&mut self) -> Option<u64> {
+        let present_ms = self.state.members.as_mut().and_then(|members| members.expire(0));
+        let kept_ms = self.state.session.as_ref().and_then(|session| session.leaves_ms);
+        [present_ms, kept_ms].into_iter().flatten().min()
+    }
+
     /// When the channel wants to be looked at without anything happening.
-    pub fn next_wake_ms(&mut self, may_close: bool, cx: &Cx<'_>) -> Option<u64> {
-        let leaves_ms = self.state.members.as_mut().and_then(|members| members.expire(0));
+    pub fn next_wake_ms(&mut self, leaves_ms: Option<u64>, may_close: bool, cx: &Cx<'_>) -> Option<u64> {
         let occupancy_ms = self.occupancy_is_due().then(|| self.occupancy_due_ms(cx));
         let soonest_ms = if may_close { 0 } else { cx.now.mono_ms + cx.config.close_ms };
         let close_ms = self.unused().then(|| self.close_at_ms(cx).max(soonest_ms));
-        let session_ms = self.state.session.as_ref().and_then(|session| session.leaves_ms);
         let check_ms = self.session_check_ms(cx);
-        [leaves_ms, session_ms, check_ms, occupancy_ms, close_ms].into_iter().flatten().min()
+        [leaves_ms, check_ms, occupancy_ms, close_ms].into_iter().flatten().min()
     }
 
     pub fn is_idle(&mut self, cx: &Cx<'_>) -> bool {

@@ -154,6 +154,7 @@ impl Channel {
                 copied,
                 astray,
                 missed,
+                forks: self.state.forks_since(position.epoch),
                 current: Serial { sequence: if whole.is_some() { 0 } else { current.sequence }, ..current },
                 known,
                 members: self.members().filter(|_| !same_presence),

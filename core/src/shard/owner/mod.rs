@@ -231,12 +231,6 @@ impl Channel {
         !self.resuming.is_empty()
     }
 
-    /// Whether somebody who is present, or whose session is kept here, leaves if nothing is heard of them.
-    pub fn is_in_doubt(&self) -> bool {
-        self.state.members.as_ref().is_some_and(|members| members.any_in_doubt())
-            || self.state.session.as_ref().is_some_and(|session| session.leaves_ms.is_some())
-    }
-
     /// The owner and its copies.
     pub fn holders(&self) -> u8 {
         self.rules.redundancy.saturating_add(1)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Relay, UNTOLD_MAX};
+use super::{Ahead, Relay, UNTOLD_MAX};
 use crate::{
     channel::ChannelKey,
     code::ErrorCode,
@@ -22,7 +22,7 @@ impl Relay {
         match say {
             ToRelay::Resume(resume) => self.resume(key, *resume, cx),
             ToRelay::Deliver(delivery) => {
-                if self.ahead.is_some_and(|(ahead, _)| ahead == delivery.follows()) {
+                if self.ahead.is_some_and(|ahead| ahead.position == delivery.follows()) {
                     self.go_ahead(key, cx);
                 }
                 self.deliver(key, delivery, cx);
@@ -78,6 +78,7 @@ impl Relay {
                 // All subscribers stand at the same place.
                 self.go_ahead(key, cx);
                 self.tell_epoch(key, cx);
+                self.told_uncertain = false;
                 // Whoever was to begin with this answer may have left meanwhile.
                 if self.position.is_none() && number > self.emptied {
                     (self.position, self.presence) = (Some(start.current), presence);
@@ -89,15 +90,18 @@ impl Relay {
     }
 
     fn resume(&mut self, key: &ChannelKey, resume: Resume, cx: &mut Cx<'_>) {
-        let Resume { from, copied, astray, missed, current, known, members, presence, occupancy } = resume;
+        let Resume { from, copied, astray, missed, current, forks, known, members, presence, occupancy } = resume;
         if self.position != Some(from) || self.astray != astray {
             return;
         }
         (self.presence, self.told_uncertain, self.astray) = (presence, false, 0);
         self.ahead = None;
         match missed {
-            Some(_) if !copied => self.ahead = (current != from).then_some((current, cx.view_number())),
-            Some(missed) => self.catch_up(key, &missed, current, cx),
+            Some(_) if !copied => {
+                let ahead = Ahead { position: current, forks, view: cx.view_number() };
+                self.ahead = (current != from).then_some(ahead);
+            }
+            Some(missed) => self.catch_up(key, &missed, current, forks, cx),
             None => {
                 self.tell_epoch(key, cx);
                 self.reposition(key, current, false, known, cx);
@@ -113,31 +117,31 @@ impl Relay {
     }
 
     /// Passes on what was missed, each epoch by itself.
-    fn catch_up(&mut self, key: &ChannelKey, missed: &[Arc<Message>], current: Serial, cx: &mut Cx<'_>) {
+    fn catch_up(&mut self, key: &ChannelKey, missed: &[Arc<Message>], current: Serial, forks: u8, cx: &mut Cx<'_>) {
         for run in missed.chunk_by(|a, b| a.serial.epoch == b.serial.epoch) {
             let first = run[0].serial;
-            self.enter_epoch(key, Serial { sequence: first.sequence - 1, ..first }, cx);
+            self.enter_epoch(key, Serial { sequence: first.sequence - 1, ..first }, forks, cx);
             let (epoch, messages) = (first.epoch, run.to_vec());
             let delivery = Arc::new(Delivery { key: key.clone(), epoch, first: first.sequence, messages });
             self.deliver(key, delivery, cx);
         }
-        self.enter_epoch(key, current, cx);
+        self.enter_epoch(key, current, forks, cx);
     }
 
     /// Goes on in the epoch in which the owner has.
     pub(super) fn go_ahead(&mut self, key: &ChannelKey, cx: &mut Cx<'_>) {
-        if let Some((ahead, _)) = self.ahead.take() {
-            self.enter_epoch(key, ahead, cx);
+        if let Some(Ahead { position, forks, .. }) = self.ahead.take() {
+            self.enter_epoch(key, position, forks, cx);
         }
     }
 
-    /// The number is the same in both epochs.
-    fn enter_epoch(&mut self, key: &ChannelKey, position: Serial, cx: &mut Cx<'_>) {
+    /// The number is the same in both epochs. `forks`: at most so many lie between.
+    fn enter_epoch(&mut self, key: &ChannelKey, position: Serial, forks: u8, cx: &mut Cx<'_>) {
         if self.position.is_none_or(|before| before.epoch == position.epoch) {
             return;
         }
         self.position = Some(position);
-        self.untold += 1;
+        self.untold = self.untold.saturating_add(forks.max(1));
         if self.untold >= UNTOLD_MAX {
             self.tell_epoch(key, cx);
         }

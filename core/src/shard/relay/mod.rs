@@ -42,10 +42,10 @@ pub struct Relay {
     members: BTreeMap<Arc<str>, (Member, u32)>,
     /// What the workers' subscribers have; none before the first is answered.
     position: Option<Serial>,
-    /// The owner has gone on from there in this epoch, in that view, before its copies had the state: this node goes on in it with
-    /// the next message, or when the view is known to be settled.
-    ahead: Option<(Serial, u64)>,
-    /// Epochs that this node has come to stand in since the subscribers were told of one. They are told with the next message.
+    /// The owner has gone on from there before its copies had the state: this node goes on with the next message, or when the
+    /// view is known to be settled.
+    ahead: Option<Ahead>,
+    /// Epochs that this node has passed since the subscribers were told of one. They are told with the next message.
     untold: u8,
     /// The changes of presence that they have heard.
     presence: u64,
@@ -60,6 +60,16 @@ pub struct Relay {
     /// Not 0: it has come from a shard with another owner, and this one has not yet told where the subscribers stand. What it
     /// believes of that is no longer true, and what it tells builds on it.
     astray: u64,
+}
+
+/// An epoch in which the owner goes on with the same number.
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    position: Serial,
+    /// How many epochs later that is.
+    forks: u8,
+    /// In which it was told.
+    view: u64,
 }
 
 /// A worker that hears the channel, and for how many sessions.
@@ -101,7 +111,7 @@ impl Relay {
     /// in the order in which it was asked.
     pub fn say_anew(&mut self, key: &ChannelKey, owner: NodeId, cx: &mut Cx<'_>) {
         // In the same view an answer that builds on the parent may be under way.
-        if self.ahead.is_some_and(|(_, view)| view < cx.view_number() && cx.settled.contains(view)) {
+        if self.ahead.is_some_and(|ahead| ahead.view < cx.view_number() && cx.settled.contains(ahead.view)) {
             self.go_ahead(key, cx);
         }
         self.say_heard(key, owner, cx);
