@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use appsockets_core::{
     channel::ChannelKey,
-    cluster::view::View,
+    cluster::view::{ClusterId, Member, View},
     shard::{
         peer::{Say, ToRelay},
         request::Effect,
@@ -64,6 +64,32 @@ fn who_lacks_something_is_answered() {
 fn who_waits_for_a_count_is_answered() {
     let (mut nodes, _) = moved(Switches { occupancy: true, ..Switches::PLAIN }, 0);
     assert!(matches!(&answers(&mut nodes, 4, 3)[..], [ToRelay::Resume(_), ..]));
+}
+
+#[test]
+fn an_owner_that_was_out_of_reach_is_told_in_the_next_view_who_hears_its_channels() {
+    let with = |number, fourth| {
+        let members = [(1, 64), (2, 64), (3, 64), (4, fourth)];
+        let members = members.map(|(node, points)| Member { id: id(node), points }).to_vec();
+        Arc::new(View::new(ClusterId { founded_ms: 1, chance: 1 }, number, members))
+    };
+    let views = [with(1, 0), with(2, 64), with(3, 64)];
+    let owners = |key: &ChannelKey| [0, 1].map(|view: usize| views[view].owner(key.point()));
+    let key = channel(|key| owners(key) == [1, 4].map(|node| Some(id(node))));
+    let mut nodes = Nodes::new(4, 0);
+    let (all, but_three_and_four) = ([(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)], 5);
+    nodes.install(&views[0], &[], &[1, 2, 3, 4]);
+    nodes.link_all(&all);
+    nodes.subscribe(3, &key, 1);
+    nodes.settle();
+    nodes.install(&views[1], &views[..1], &[1, 2, 3, 4]);
+    nodes.link_all(&all[..but_three_and_four]);
+    nodes.install(&views[2], &views[..2], &[1, 2, 3, 4]);
+    nodes.link_all(&all);
+    nodes.told_at(3);
+    nodes.publish(2, &key, 1);
+    nodes.settle();
+    assert_eq!(delivered(&nodes.told_at(3)), [1]);
 }
 
 /// The first node, which has a channel, and the second, which has its copy, are out of reach, and the third is to own it: what
