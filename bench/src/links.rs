@@ -50,8 +50,12 @@ spec: {public: true, allowAnonymous: true, clientPublish: true, redundancy: 0}
 ";
 const PAYLOAD: [u8; 128] = [7; 128];
 const ROUND_TRIPS: usize = 4_000;
-/// Channels over which the throughput is spread, and messages of each that are under way.
+/// Channels over which the throughput is spread.
 const CHANNELS: usize = 64;
+/// Messages under way. All of them find room in what a node keeps for a session, 256 KiB: of one that reads too slowly for that, some
+/// may be left out.
+const UNDER_WAY: u64 = 1_024;
+/// Messages in a batch of the reference.
 const BATCH: usize = 64;
 
 pub fn run(options: &Options) -> Result<()> {
@@ -158,7 +162,7 @@ impl Two {
         let mut input = std::mem::take(&mut subscriber.rest);
         while Instant::now() < end || heard < sent {
             // So many are under way that the nodes always have something to do, and none is dropped.
-            while Instant::now() < end && sent - heard < (CHANNELS * BATCH) as u64 {
+            while Instant::now() < end && sent - heard < UNDER_WAY {
                 publisher.tcp.write_all(&burst)?;
                 sent += CHANNELS as u64;
             }
