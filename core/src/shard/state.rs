@@ -131,8 +131,8 @@ impl State {
 
     /// How many epochs of the line come after this one; 0 if it is none of them.
     pub fn forks_since(&self, epoch: Epoch) -> u8 {
-        let forks = self.lineage.iter().rev().zip(1..);
-        forks.into_iter().find(|(fork, _)| fork.epoch == epoch).map_or(0, |(_, count)| count)
+        let mut forks = self.lineage.iter().rev().zip(1..);
+        forks.find(|(fork, _)| fork.epoch == epoch).map_or(0, |(_, count)| count)
     }
 
     /// What one at this position lacks; `None` if something of it is gone or the position is not on the line.

@@ -99,9 +99,9 @@ impl Channel {
 
     /// Tells a copy that has the state who is attached: it may have missed some of that.
     fn send_all_members(&self, peer: NodeId, cx: &mut Cx<'_>) {
-        let has_state = |copy: &&CopyAt| copy.node == peer && copy.sent.is_some() && !self.lacks_state(copy);
+        let has_state = |copy: &CopyAt| copy.node == peer && copy.sent.is_some() && !self.lacks_state(copy);
         if let Some(members) = &self.state.members
-            && self.copies.iter().any(|copy| has_state(&copy))
+            && self.copies.iter().any(has_state)
         {
             self.say_members(peer, true, members.said(), cx);
         }
